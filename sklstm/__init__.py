@@ -1,0 +1,10 @@
+"""An LSTM for text that is used as any classifier of scikit-learn."""
+
+from importlib.metadata import version
+
+from sklstm.classifier import LSTMTextClassifier
+from sklstm.vectorizer import SequenceVectorizer
+
+__all__ = ["LSTMTextClassifier", "SequenceVectorizer", "__version__"]
+
+__version__ = version("sklstm")

@@ -1,0 +1,299 @@
+"""Every sentence users read about their input, and the one door to private scikit-learn helpers."""
+
+import numbers
+import sys
+from collections.abc import Iterable, Mapping, Set
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import _fit_context as fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+
+__all__ = [
+    "Interval",
+    "StrOptions",
+    "check_labels",
+    "check_pooling",
+    "check_sample_weight",
+    "check_same_length",
+    "check_texts",
+    "encode_labels",
+    "fit_context",
+    "fitted_by_meta_estimator",
+]
+
+
+def check_texts(X, *, name: str = "X", allow_empty: bool = False) -> list[str]:
+    """Return the texts of X as a list of str.
+
+    Parameters
+    ----------
+    X : iterable of str
+        A list, tuple, one-dimensional array, pandas or polars series, a table of one column, or
+        any other ordered iterable.
+    name : str
+        What the messages call it.
+    allow_empty : bool
+        Whether there may be no text at all.
+
+    Raises
+    ------
+    TypeError
+        If X is a single str, a mapping, a set, sparse, or holds something that is not a str.
+    ValueError
+        If X has several columns or, unless ``allow_empty``, no text.
+    """
+    texts = _as_list(X, name)
+    for position, text in enumerate(texts):
+        if not isinstance(text, str):
+            _refuse_element(text, position, name)
+    if not texts and not allow_empty:
+        raise ValueError(f"{name} must hold at least one text; got 0 texts.")
+    return texts
+
+
+def _as_list(X, name: str) -> list:
+    """Return the elements of X as a list, if X can hold texts in an order."""
+    if isinstance(X, str | bytes):
+        kind = type(X).__name__
+        raise TypeError(
+            f"{name} must be a sequence of texts; got a single {kind}. Wrap it in a list: [text]."
+        )
+    if sparse.issparse(X):
+        raise TypeError(
+            f"{name} must be a sequence of texts; got a sparse matrix of shape {X.shape}. "
+            "Pass the raw texts: drop the TfidfVectorizer or CountVectorizer in front."
+        )
+    if isinstance(X, Mapping | Set) or not isinstance(X, Iterable):
+        raise TypeError(
+            f"{name} must be a sequence of texts; got {type(X).__name__}. Pass a list of str."
+        )
+    shape = getattr(X, "shape", None)
+    if shape == ():
+        raise TypeError(f"{name} must be a sequence of texts; got a 0-dimensional array.")
+    if shape is not None and len(shape) > 1:
+        X = _only_column(X, name)
+    if hasattr(X, "to_numpy"):  # a pandas or polars series, whatever its dtype and index
+        X = X.to_numpy()
+    # ``tolist`` turns numpy's strings into plain str.
+    return X.tolist() if isinstance(X, np.ndarray) else list(X)
+
+
+def _only_column(X, name: str):
+    """Return the one column of a table."""
+    values = X if isinstance(X, np.ndarray) else X.to_numpy()
+    if np.issubdtype(values.dtype, np.number):
+        raise TypeError(
+            f"{name} must be a sequence of texts; got a numeric array of shape {values.shape}. "
+            "Pass the raw texts: drop the TfidfVectorizer or CountVectorizer in front."
+        )
+    if values.ndim != 2 or values.shape[1] != 1:
+        raise ValueError(
+            f"{name} must hold one text a row; got shape {values.shape}. Choose one column, or use "
+            "a sklearn.compose.ColumnTransformer to give each column its own estimator."
+        )
+    return values[:, 0]
+
+
+def _refuse_element(element, position: int, name: str):
+    """Say what stands where a text should stand."""
+    kind = type(element).__name__
+    if isinstance(element, bytes):
+        remedy = "Decode it first: text.decode('utf-8')."
+    elif _is_missing(element):
+        shown = "None" if element is None else f"{kind} ({element})"
+        raise TypeError(
+            f'{name}[{position}] must be a str; got {shown}. Replace missing texts by "" first.'
+        )
+    elif isinstance(element, numbers.Number):
+        remedy = (
+            "Pass the raw texts: drop the TfidfVectorizer or CountVectorizer in front, or turn "
+            "numbers into texts with str()."
+        )
+    elif isinstance(element, list | tuple):
+        remedy = "Join the tokens with spaces, or pass a callable analyzer to the vectorizer."
+    else:
+        remedy = "Pass one str for each text."
+    raise TypeError(f"{name}[{position}] must be a str; got {kind} ({element!r:.40}). {remedy}")
+
+
+def _is_missing(value) -> bool:
+    """Whether a value is None, NaN or pandas' NA (recognised by name: pandas is not required)."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float | np.floating) and bool(np.isnan(value))
+
+
+def check_same_length(texts, y, *, names: tuple[str, str] = ("X", "y")) -> None:
+    """Raise ValueError unless there is one label for each text."""
+    if len(texts) != len(y):
+        raise ValueError(
+            f"{names[0]} and {names[1]} must have the same length; "
+            f"got {len(texts)} texts and {len(y)} labels."
+        )
+
+
+def check_labels(y, *, name: str = "y") -> np.ndarray:
+    """Return the labels as a one-dimensional array without missing values.
+
+    Raises
+    ------
+    TypeError
+        If y is a single str or missing.
+    ValueError
+        If y has several columns, holds missing values or continuous numbers.
+    """
+    if y is None or isinstance(y, str | bytes):
+        got = "None" if y is None else f"a single {type(y).__name__}"
+        raise (ValueError if y is None else TypeError)(
+            f"{name} must hold one label for each text; got {got}. This estimator "
+            "requires y to be passed, but the target y is None."
+            if y is None
+            else f"{name} must hold one label for each text; got {got}."
+        )
+    labels = _label_array(y, name)
+    if labels.size == 0:
+        raise ValueError(f"{name} must hold at least two classes; got 0 labels.")
+    missing = [k for k, label in enumerate(labels.tolist()) if _is_missing(label)]
+    if missing:
+        raise ValueError(
+            f"{name}[{missing[0]}] must be a label; got a missing value (NaN or None), as in "
+            f"{len(missing)} of {len(labels)} places. Drop the rows without a label."
+        )
+    if labels.dtype == object:
+        labels = np.asarray(labels.tolist())  # nullable and Categorical labels: their plain dtype
+    if type_of_target(labels, input_name=name).startswith("continuous"):
+        raise ValueError(
+            f"{name} must hold classes; got continuous numbers (Unknown label type: continuous), "
+            f"such as {labels[0]!r}. Cut them into classes first, or use a regressor."
+        )
+    check_classification_targets(labels)
+    return labels
+
+
+def _label_array(y, name: str) -> np.ndarray:
+    """Return y as a one-dimensional array."""
+    if sparse.issparse(y) or getattr(y, "ndim", 1) > 1 and y.shape[1:] != (1,):
+        raise ValueError(
+            f"{name} must be 1-dimensional, one label a text; got shape {y.shape}. For several "
+            "labels a text use sklearn.multiclass.OneVsRestClassifier(LSTMTextClassifier()) or "
+            "sklearn.multioutput.MultiOutputClassifier."
+        )
+    # Nullable dtypes become arrays of objects here, so that no missing value turns into a number.
+    labels = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
+    if labels.ndim == 0:
+        raise ValueError(f"{name} must hold one label for each text; got {y!r}.")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        import warnings
+
+        from sklearn.exceptions import DataConversionWarning
+
+        warnings.warn(
+            "A column-vector y was passed when a 1d array was expected. Please change the shape "
+            "of y to (n_samples,), for example using ravel().",
+            DataConversionWarning,
+            stacklevel=5,
+        )
+        return labels[:, 0]
+    if labels.ndim > 1:
+        return _label_array(labels, name)
+    return labels
+
+
+def encode_labels(
+    labels: np.ndarray, classes: np.ndarray | None = None, *, name: str = "y"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sorted classes and each label's position among them (its target).
+
+    Raises
+    ------
+    ValueError
+        If there is one class only, or a label outside the given ``classes``.
+    """
+    if classes is None:
+        classes, targets = np.unique(labels, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(
+                f"{name} must hold at least two classes; got one: {classes.tolist()[0]!r}."
+            )
+        return classes, targets
+    unknown = np.setdiff1d(labels, classes)
+    if len(unknown):
+        raise ValueError(
+            f"{name} must hold the known classes {classes.tolist()} only; "
+            f"got {unknown.tolist()} as well. Name all classes at the first call."
+        )
+    return classes, np.searchsorted(classes, labels)
+
+
+def check_sample_weight(sample_weight, class_weight, labels: np.ndarray) -> np.ndarray:
+    """Return one weight a text: the given ones (or 1) times those of the classes.
+
+    Raises
+    ------
+    ValueError
+        If there are too many or too few weights, or they are negative, not finite or all zero.
+    """
+    weight = np.ones(len(labels))
+    if sample_weight is not None:
+        if isinstance(sample_weight, numbers.Real):
+            weight *= sample_weight
+        else:
+            weight = np.array(sample_weight, dtype=np.float64)
+        if weight.ndim != 1:
+            raise ValueError(
+                "Sample weights must be 1D array or scalar: sample_weight must have shape "
+                f"({len(labels)},); got {weight.shape}."
+            )
+        if len(weight) != len(labels):
+            raise ValueError(
+                "sample_weight must hold one weight for each text; "
+                f"got {len(weight)} weights and {len(labels)} texts."
+            )
+        _check_weight_values(weight)
+    if class_weight is not None:
+        weight = weight * compute_sample_weight(class_weight, labels)
+        _check_weight_values(weight)
+    return weight
+
+
+def _check_weight_values(weight: np.ndarray) -> None:
+    for refused, what in ((~np.isfinite(weight), "not finite"), (weight < 0, "negative")):
+        if refused.any():
+            position = int(np.flatnonzero(refused)[0])
+            raise ValueError(
+                f"sample_weight[{position}] must be 0 or more; "
+                f"got {weight[position]}, which is {what}."
+            )
+    if not weight.any():
+        raise ValueError(
+            "sample_weight must hold at least one weight above 0 (sample weights are all zero); "
+            f"got {len(weight)} zeros."
+        )
+
+
+def check_pooling(pooling, known: Iterable[str]) -> None:
+    """Raise ValueError unless every name of ``pooling`` is known and there is one."""
+    names = [pooling] if isinstance(pooling, str) else list(pooling)
+    if not names or any(name not in known for name in names):
+        raise ValueError(
+            f"pooling must name one or more of {', '.join(map(repr, sorted(known)))}; "
+            f"got {pooling!r}."
+        )
+
+
+def fitted_by_meta_estimator() -> bool:
+    """Whether the running fit was called by an estimator or a search of scikit-learn.
+
+    An interrupted fit gives back what it has; but where scikit-learn fits many estimators in a
+    row, the user who presses Ctrl-C means all of them.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if module.startswith("sklearn.") and module not in ("sklearn.base", "sklearn.pipeline"):
+            return True
+        frame = frame.f_back
+    return False

@@ -1,0 +1,637 @@
+"""LSTMTextClassifier: the whole story from texts to labels on one page."""
+
+import copy
+import numbers
+import warnings
+
+import numpy as np
+import torch
+from scipy.special import log_softmax, softmax
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    clone,
+)
+from sklearn.metrics import get_scorer_names
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from sklstm.batching import RaggedIds, TrainingBatches
+from sklstm.checks import (
+    Interval,
+    StrOptions,
+    check_labels,
+    check_pooling,
+    check_same_length,
+    check_sample_weight,
+    check_texts,
+    encode_labels,
+    fit_context,
+    fitted_by_meta_estimator,
+)
+from sklstm.kernels.dispatch import BACKENDS
+from sklstm.network import POOLINGS, LSTMTextNetwork
+from sklstm.prediction import compute_logits, compute_pooled
+from sklstm.training import (
+    SCHEDULES,
+    Schedule,
+    build_net,
+    count_epochs,
+    resolve_device,
+    train,
+)
+from sklstm.validation import Validation, split_validation
+from sklstm.vectorizer import SequenceVectorizer
+
+
+class LSTMTextClassifier(
+    ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator
+):
+    """Classify raw texts with a long short-term memory network.
+
+    Used as any classifier of scikit-learn that takes texts: strings in, labels or probabilities
+    out. Each text is read token by token in both directions; what the network saw is pooled
+    into one vector, and a linear layer turns that into the probabilities of the classes.
+
+    Parameters
+    ----------
+    vectorizer : SequenceVectorizer or None, default=None
+        Turns texts into token ids. None is ``SequenceVectorizer()``; its parameters can be set
+        as ``vectorizer__min_df`` and so on either way.
+    embedding_dim : int, default=128
+        Numbers that describe a token.
+    hidden_size : int, default=128
+        Numbers in the state of each direction.
+    num_layers : int, default=1
+        LSTM layers, one on top of the other.
+    bidirectional : bool, default=True
+        Whether a second LSTM reads each text from its end.
+    attention : {'dot'} or None, default=None
+        Whether each state is replaced by the mean of all states of its text, weighted by their
+        likeness to it (dot-product self-attention), before pooling.
+    pooling : str or tuple of str, default=('max', 'mean', 'embedding_mean')
+        What becomes the representation of a text: 'last' state, 'mean' or 'max' over the states,
+        'attention' (a learnt weighted mean), 'embedding_mean' (the mean of the embeddings, past
+        the LSTM). Several are concatenated.
+    dropout : float, default=0.5
+        Share of the pooled representation, and of the states between layers, set to 0 while
+        training.
+    embedding_dropout : float, default=0.3
+        Share of the embedding columns set to 0 while training, the same for all tokens of a text.
+    word_dropout : float, default=0.1
+        Share of the tokens read as unknown while training.
+    weight_decay : float, default=0.01
+        Weight decay of AdamW.
+    label_smoothing : float, default=0.05
+        Share of each target given to all classes alike.
+    ema : float or None, default=0.995
+        Decay of the moving average of the weights that is evaluated and kept; None keeps the
+        weights of the last update.
+    lr : float, default=2e-3
+        Highest learning rate of AdamW.
+    lr_schedule : {'linear', 'cosine', 'constant'}, default='linear'
+        How the learning rate falls to 0 (or does not) after rising over the first tenth of the
+        updates.
+    batch_size : int, default=32
+        Texts per update.
+    max_epochs : int or 'auto', default='auto'
+        Most passes over the texts. 'auto' makes about 2,000 updates in 3 to 20 epochs.
+    early_stopping : bool, default=True
+        Whether to set texts aside, stop when they show no more progress, and keep the best
+        weights. Classes with fewer than ``1 / (2 * validation_fraction)`` different texts set
+        none aside; where no class can, training runs to its end.
+    validation_fraction : float, default=0.1
+        Share of each class set aside. Equal texts stay together.
+    n_iter_no_change : int, default=3
+        Epochs without progress before stopping.
+    tol : float, default=0.0
+        What counts as progress: the score must rise by more.
+    scoring : str, callable or None, default=None
+        What is judged on the texts set aside: a scorer of scikit-learn. None is the log loss.
+    class_weight : {'balanced'}, dict or None, default=None
+        Weights of the classes in the loss; 'balanced' gives all classes the same say.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the weights and vocabulary of the fit before.
+    calibrate : bool, default=True
+        Whether the logits are divided by the temperature that fits the texts set aside best.
+        Off where these are fewer than 100, lack a class, or there are none.
+    callbacks : list of skorch callbacks or None, default=None
+        Callbacks of skorch, instances or (name, instance) pairs; copied before use.
+    device : str, default='auto'
+        'cpu', 'cuda', ...; 'auto' is CUDA where there is one.
+    backend : {'auto', 'aten', 'cpu', 'reference'}, default='auto'
+        Implementation of the LSTM; a name gives that one or an error.
+    random_state : int, RandomState instance or None, default=None
+        Makes fits repeatable. None draws a seed from numpy's global random state, the only
+        global state that is ever touched.
+    verbose : int, default=0
+        0 is silent, 1 prints a line an epoch, 2 also shows a progress bar.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+    vectorizer_ : SequenceVectorizer
+        The fitted vectorizer.
+    net_ : skorch.NeuralNet
+        The trained net; ``net_.module_`` is the torch module.
+    n_iter_ : int
+        Epochs trained.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    validation_scores_ : list of float
+        Score of each epoch on the texts set aside, higher is better; empty without such texts.
+    history_ : list of dict
+        All that was recorded of each epoch.
+    temperature_ : float
+        What the logits are divided by.
+
+    Notes
+    -----
+    The loss is the mean over a batch of weight times cross-entropy, with weights scaled to a
+    mean of 1 over all training texts. Texts of weight 0 are left out altogether.
+
+    References
+    ----------
+    Hochreiter & Schmidhuber (1997) for the LSTM; Maini et al. (2020), Why and when should you
+    pool? for the pooling; Gal & Ghahramani (2016) for the dropout of whole columns; Guo et al.
+    (2017) for the temperature.
+
+    Examples
+    --------
+    >>> from sklstm import LSTMTextClassifier
+    >>> texts = ["good film", "so good", "not bad", "bad film", "so bad", "not good"] * 5
+    >>> labels = ["pos", "pos", "pos", "neg", "neg", "neg"] * 5
+    >>> clf = LSTMTextClassifier(max_epochs=30, random_state=0).fit(texts, labels)
+    >>> clf.predict(["a good film", "a bad film"])
+    array(['pos', 'neg'], dtype='<U3')
+    >>> clf.predict_proba(["not bad"]).shape
+    (1, 2)
+    """
+
+    _parameter_constraints = {
+        "vectorizer": [SequenceVectorizer, None],
+        "embedding_dim": [Interval(numbers.Integral, 1, None, closed="left")],
+        "hidden_size": [Interval(numbers.Integral, 1, None, closed="left")],
+        "num_layers": [Interval(numbers.Integral, 1, None, closed="left")],
+        "bidirectional": ["boolean"],
+        "attention": [StrOptions({"dot"}), None],
+        "pooling": [StrOptions(set(POOLINGS)), tuple, list],
+        "dropout": [Interval(numbers.Real, 0, 1, closed="left")],
+        "embedding_dropout": [Interval(numbers.Real, 0, 1, closed="left")],
+        "word_dropout": [Interval(numbers.Real, 0, 1, closed="left")],
+        "weight_decay": [Interval(numbers.Real, 0, None, closed="left")],
+        "label_smoothing": [Interval(numbers.Real, 0, 1, closed="left")],
+        "ema": [Interval(numbers.Real, 0, 1, closed="neither"), None],
+        "lr": [Interval(numbers.Real, 0, None, closed="neither")],
+        "lr_schedule": [StrOptions(set(SCHEDULES))],
+        "batch_size": [Interval(numbers.Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(numbers.Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(numbers.Integral, 1, None, closed="left")],
+        "tol": [Interval(numbers.Real, 0, None, closed="left")],
+        "scoring": [StrOptions(set(get_scorer_names())), callable, None],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "warm_start": ["boolean"],
+        "calibrate": ["boolean"],
+        "callbacks": [list, None],
+        "device": [str],
+        "backend": [StrOptions({"auto", *BACKENDS})],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        *,
+        # text
+        vectorizer=None,
+        # network
+        embedding_dim=128,
+        hidden_size=128,
+        num_layers=1,
+        bidirectional=True,
+        attention=None,
+        pooling=("max", "mean", "embedding_mean"),
+        # regularisation
+        dropout=0.5,
+        embedding_dropout=0.3,
+        word_dropout=0.1,
+        weight_decay=0.01,
+        label_smoothing=0.05,
+        ema=0.995,
+        # training
+        lr=2e-3,
+        lr_schedule="linear",
+        batch_size=32,
+        max_epochs="auto",
+        early_stopping=True,
+        validation_fraction=0.1,
+        n_iter_no_change=3,
+        tol=0.0,
+        scoring=None,
+        class_weight=None,
+        warm_start=False,
+        calibrate=True,
+        callbacks=None,
+        # machine
+        device="auto",
+        backend="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.vectorizer = vectorizer
+        self.embedding_dim = embedding_dim
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bidirectional = bidirectional
+        self.attention = attention
+        self.pooling = pooling
+        self.dropout = dropout
+        self.embedding_dropout = embedding_dropout
+        self.word_dropout = word_dropout
+        self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
+        self.ema = ema
+        self.lr = lr
+        self.lr_schedule = lr_schedule
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.scoring = scoring
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.calibrate = calibrate
+        self.callbacks = callbacks
+        self.device = device
+        self.backend = backend
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def set_params(self, **params):
+        """Set parameters, those of the vectorizer as ``vectorizer__<name>``.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values.
+
+        Returns
+        -------
+        self : LSTMTextClassifier
+        """
+        nested = any(name.startswith("vectorizer__") for name in params)
+        if nested and self.vectorizer is None and params.get("vectorizer") is None:
+            params = {**params, "vectorizer": SequenceVectorizer()}
+        return super().set_params(**params)
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None):
+        """Learn vocabulary and network from texts and their labels.
+
+        Interrupting it with Ctrl-C keeps the best weights so far and warns.
+
+        Parameters
+        ----------
+        X : iterable of str of length n_texts
+            The texts: a list, array, series, table of one column.
+        y : array-like of shape (n_texts,)
+            Their labels.
+        sample_weight : array-like of shape (n_texts,) or None
+            Weight of each text in the loss.
+        X_val, y_val : as X and y, or None
+            Texts to judge the training by, instead of some set aside from X.
+
+        Returns
+        -------
+        self : LSTMTextClassifier
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument or a parameter is not what it must be. An earlier fit stays as it was.
+        """
+        check_pooling(self.pooling, POOLINGS)
+        device = resolve_device(self.device)
+        texts, labels = check_texts(X), check_labels(y)
+        check_same_length(texts, labels)
+        going_on = self.warm_start and hasattr(self, "net_")
+        classes, targets = encode_labels(labels, self.classes_ if going_on else None)
+        weights = check_sample_weight(sample_weight, self.class_weight, labels)
+        held_out = self._check_validation(X_val, y_val, classes)
+        rng, generator = self._random_sources()
+        texts, targets, weights = _drop_weightless(texts, targets, weights)
+        if held_out is None and self.early_stopping:
+            rows, held = split_validation(
+                texts, targets, fraction=self.validation_fraction, rng=rng
+            )
+            held_out = _choose(texts, targets, weights, held) if len(held) else None
+            texts, targets, weights = _choose(texts, targets, weights, rows)
+
+        vectorizer, ids = self._vectorize(texts, going_on)
+        validation = self._build_validation(held_out, vectorizer, classes, weights.mean())
+        network = (
+            copy.deepcopy(self.net_.module_)
+            if going_on
+            else self._build_network(vectorizer, len(classes), generator)
+        )
+        batches = TrainingBatches(
+            ids, targets, weights / weights.mean(), batch_size=self.batch_size, rng=rng
+        )
+        max_epochs = count_epochs(self.max_epochs, n_batches=len(batches))
+        net = self._build_net(network, device, batches, max_epochs, validation)
+        interrupted = train(net, batches, max_epochs=max_epochs)
+        temperature = validation.temperature(network) if validation and self.calibrate else 1.0
+        # Fitting again starts with fresh moments, so a pickle need not carry these.
+        net.optimizer_.state.clear()
+        self._keep(classes, vectorizer, net, temperature)
+        if interrupted:
+            self._tell_interrupted()
+        return self
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Train one epoch on these texts, going on from where the estimator stands.
+
+        The first call fixes vocabulary and classes. There is no early stopping, weight
+        average or calibration, and the learning rate stays the same.
+
+        Parameters
+        ----------
+        X : iterable of str of length n_texts
+            The texts.
+        y : array-like of shape (n_texts,)
+            Their labels.
+        classes : array-like of shape (n_classes,) or None
+            All labels that will ever come; needed at the first call.
+        sample_weight : array-like of shape (n_texts,) or None
+            Weight of each text in the loss.
+
+        Returns
+        -------
+        self : LSTMTextClassifier
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument or a parameter is not what it must be, or a label is not in
+            ``classes``. What was learnt before stays as it was.
+        """
+        check_pooling(self.pooling, POOLINGS)
+        device = resolve_device(self.device)
+        texts, labels = check_texts(X), check_labels(y)
+        check_same_length(texts, labels)
+        going_on = hasattr(self, "net_")
+        classes = self._all_classes(classes)
+        _, targets = encode_labels(labels, classes)
+        weights = check_sample_weight(sample_weight, self.class_weight, labels)
+        rng, generator = self._random_sources()
+        texts, targets, weights = _drop_weightless(texts, targets, weights)
+
+        vectorizer, ids = self._vectorize(texts, going_on)
+        network = (
+            copy.deepcopy(self.net_.module_)
+            if going_on
+            else self._build_network(vectorizer, len(classes), generator)
+        )
+        batches = TrainingBatches(
+            ids, targets, weights / weights.mean(), batch_size=self.batch_size, rng=rng
+        )
+        net = self._build_net(network, device, batches, max_epochs=None, validation=None)
+        if going_on:
+            net.optimizer_.load_state_dict(self.net_.optimizer_.state_dict())
+            net.history = copy.deepcopy(self.net_.history)
+        interrupted = train(net, batches, max_epochs=1)
+        self._keep(classes, vectorizer, net, temperature=1.0)
+        if interrupted:
+            self._tell_interrupted()
+        return self
+
+    def predict(self, X):
+        """Return the most probable label of each text.
+
+        Parameters
+        ----------
+        X : iterable of str of length n_texts
+            The texts.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_texts,)
+        """
+        return self.classes_[self._logits(X).argmax(axis=1)]
+
+    def predict_proba(self, X):
+        """Return the probabilities of the classes.
+
+        A text's probabilities do not depend on the texts beside it.
+
+        Parameters
+        ----------
+        X : iterable of str of length n_texts
+            The texts.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_texts, n_classes)
+            Columns in the order of ``classes_``.
+        """
+        return softmax(self._logits(X), axis=1)
+
+    def predict_log_proba(self, X):
+        """Return the logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : iterable of str of length n_texts
+            The texts.
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_texts, n_classes)
+            Columns in the order of ``classes_``.
+        """
+        return log_softmax(self._logits(X), axis=1)
+
+    def decision_function(self, X):
+        """Return the logits, or with two classes the log-odds of the second one.
+
+        Parameters
+        ----------
+        X : iterable of str of length n_texts
+            The texts.
+
+        Returns
+        -------
+        decision : ndarray of shape (n_texts, n_classes), or (n_texts,) with two classes
+        """
+        logits = self._logits(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def transform(self, X):
+        """Return the pooled representation of the texts, as features for other estimators.
+
+        Parameters
+        ----------
+        X : iterable of str of length n_texts
+            The texts.
+
+        Returns
+        -------
+        features : ndarray of shape (n_texts, n_pooled), float32
+        """
+        check_is_fitted(self)
+        return compute_pooled(self.net_.module_, self._encode(X))
+
+    @property
+    def _n_features_out(self):
+        return self.net_.module_.n_pooled
+
+    def _logits(self, X):
+        """Return the calibrated logits."""
+        check_is_fitted(self)
+        return compute_logits(self.net_.module_, self._encode(X)) / self.temperature_
+
+    def _encode(self, X):
+        return RaggedIds(*self.vectorizer_.transform_ragged(check_texts(X)))
+
+    def _check_validation(self, X_val, y_val, classes):
+        """Return the given validation texts, targets and weights, or None."""
+        if (X_val is None) != (y_val is None):
+            raise ValueError(
+                "X_val and y_val must be given together; "
+                f"got {'X_val' if y_val is None else 'y_val'} alone."
+            )
+        if X_val is None:
+            return None
+        texts, labels = check_texts(X_val, name="X_val"), check_labels(y_val, name="y_val")
+        check_same_length(texts, labels, names=("X_val", "y_val"))
+        _, targets = encode_labels(labels, classes, name="y_val")
+        return texts, targets, check_sample_weight(None, self.class_weight, labels)
+
+    def _all_classes(self, classes):
+        """Return the classes of all calls of partial_fit."""
+        if hasattr(self, "net_"):
+            if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+                raise ValueError(
+                    f"classes must be those of the first call, {self.classes_.tolist()}; "
+                    f"got {np.unique(classes).tolist()}."
+                )
+            return self.classes_
+        if classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit; got None.")
+        return encode_labels(check_labels(classes, name="classes"), name="classes")[0]
+
+    def _random_sources(self):
+        """Return numpy's generator for the order of texts and torch's for weights and masks."""
+        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        return np.random.default_rng(seed), torch.Generator().manual_seed(int(seed))
+
+    def _vectorize(self, texts, going_on):
+        """Return the vectorizer, fitted on the texts unless it was before, and their ids."""
+        if going_on:
+            return self.vectorizer_, RaggedIds(*self.vectorizer_.transform_ragged(texts))
+        vectorizer = SequenceVectorizer() if self.vectorizer is None else clone(self.vectorizer)
+        return vectorizer, RaggedIds(*vectorizer.fit_ragged(texts))
+
+    def _build_validation(self, held_out, vectorizer, classes, scale):
+        """Return what judges the training, or None without texts to judge by."""
+        if held_out is None:
+            return None
+        texts, targets, weights = held_out
+        return Validation(
+            texts,
+            RaggedIds(*vectorizer.transform_ragged(texts)),
+            targets,
+            weights / scale,
+            classes=classes,
+            scoring=self.scoring,
+        )
+
+    def _build_network(self, vectorizer, n_classes, generator):
+        return LSTMTextNetwork(
+            n_ids=len(vectorizer.get_feature_names_out()),
+            n_classes=n_classes,
+            embedding_dim=self.embedding_dim,
+            hidden_size=self.hidden_size,
+            num_layers=self.num_layers,
+            bidirectional=self.bidirectional,
+            attention=self.attention,
+            pooling=(self.pooling,) if isinstance(self.pooling, str) else tuple(self.pooling),
+            dropout=self.dropout,
+            embedding_dropout=self.embedding_dropout,
+            word_dropout=self.word_dropout,
+            backend=self.backend,
+            generator=generator,
+        )
+
+    def _build_net(self, network, device, batches, max_epochs, validation):
+        """Return the net; without ``max_epochs`` it is for partial_fit: one steady epoch."""
+        whole = max_epochs is not None
+        return build_net(
+            network,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            label_smoothing=self.label_smoothing,
+            device=device,
+            verbose=int(self.verbose),
+            schedule=Schedule(self.lr_schedule, max_epochs * len(batches)) if whole else None,
+            ema=self.ema if whole else None,
+            judge=validation.judge if validation else None,
+            monitor=validation.monitor if validation else "valid_loss",
+            patience=self.n_iter_no_change if validation and self.early_stopping else None,
+            tol=self.tol,
+            user_callbacks=self.callbacks,
+            n_batches=len(batches),
+        )
+
+    def _keep(self, classes, vectorizer, net, temperature):
+        """Set all learnt attributes together, so that a failed fit sets none."""
+        self.classes_ = classes
+        self.vectorizer_ = vectorizer
+        self.net_ = net
+        self.temperature_ = temperature
+        self.history_ = [dict(row) for row in net.history]
+        self.n_iter_ = len(self.history_)
+        self.loss_curve_ = [row["train_loss"] for row in self.history_]
+        self.validation_scores_ = [
+            row.get("valid_score", -row["valid_loss"])
+            for row in self.history_
+            if "valid_loss" in row
+        ]
+
+    def _tell_interrupted(self):
+        """Warn of an interrupted fit; inside a search or another estimator, end that as well."""
+        if fitted_by_meta_estimator():
+            raise KeyboardInterrupt
+        warnings.warn(
+            f"Training was interrupted in epoch {self.n_iter_ + 1}; the best weights so far are "
+            "kept.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+    def __sklearn_tags__(self):
+        """Tell scikit-learn that texts come in."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.one_d_array = True
+        return tags
+
+
+def _drop_weightless(texts, targets, weights):
+    """Leave out texts of weight 0: they must not even shape the vocabulary."""
+    if weights.all():
+        return texts, targets, weights
+    return _choose(texts, targets, weights, np.flatnonzero(weights))
+
+
+def _choose(texts, targets, weights, rows):
+    return [texts[row] for row in rows], targets[rows], weights[rows]

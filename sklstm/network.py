@@ -1,0 +1,222 @@
+"""Ids to logits: embedding, LSTM, pooling, head."""
+
+import torch
+from torch import Tensor, nn
+
+from sklstm.lstm import LSTM, dropout_mask
+from sklstm.vectorizer import PADDING, UNKNOWN
+
+
+class LSTMTextNetwork(nn.Module):
+    """Embedding -> LSTM -> (self-attention) -> pooling -> dropout -> linear.
+
+    Parameters
+    ----------
+    n_ids : int
+        Number V of ids, the special ones included.
+    n_classes : int
+        Number C of classes.
+    embedding_dim, hidden_size, num_layers : int
+        Sizes of the embedding and of the LSTM.
+    bidirectional : bool
+        Whether the LSTM also reads each text backwards.
+    attention : {'dot'} or None
+        Whether each state is replaced by the mean of all states, weighted by the softmax of
+        its dot products with them.
+    pooling : tuple of str
+        Names of ``POOLINGS``, concatenated in this order.
+    dropout : float
+        Share of the pooled representation, and of the states between layers, to drop.
+    embedding_dropout : float
+        Share of the embedding's columns to drop, the same at all steps of a text.
+    word_dropout : float
+        Share of the tokens to replace by the unknown one.
+    backend : str
+        Of the LSTM; see :class:`~sklstm.lstm.LSTM`.
+    generator : torch.Generator
+        Source of the first weights and of all dropout.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_ids: int,
+        n_classes: int,
+        embedding_dim: int,
+        hidden_size: int,
+        num_layers: int,
+        bidirectional: bool,
+        attention: str | None,
+        pooling: tuple[str, ...],
+        dropout: float,
+        embedding_dropout: float,
+        word_dropout: float,
+        backend: str,
+        generator: torch.Generator,
+    ):
+        super().__init__()
+        self.attention = attention
+        self.pooling = pooling
+        self.dropout = dropout
+        self.embedding_dropout = embedding_dropout
+        self.word_dropout = word_dropout
+        self.generator = generator
+        # skip_init leaves torch's global random state alone; the weights are drawn below.
+        self.embedding = nn.utils.skip_init(nn.Embedding, n_ids, embedding_dim, padding_idx=PADDING)
+        self.lstm = LSTM(
+            embedding_dim,
+            hidden_size,
+            num_layers=num_layers,
+            bidirectional=bidirectional,
+            dropout=dropout,
+            backend=backend,
+            generator=generator,
+        )
+        n_states = hidden_size * self.lstm.num_directions
+        self.pools = nn.ModuleList(
+            POOLINGS[name](n_states, bidirectional=bidirectional, generator=generator)
+            for name in pooling
+        )
+        self.n_pooled = sum(
+            embedding_dim if name == "embedding_mean" else n_states for name in pooling
+        )
+        self.head = nn.utils.skip_init(nn.Linear, self.n_pooled, n_classes)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the first weights of embedding and head; the other layers drew theirs."""
+        nn.init.normal_(self.embedding.weight, std=0.1, generator=self.generator)
+        self.embedding.weight[PADDING] = 0.0
+        nn.init.xavier_uniform_(self.head.weight, generator=self.generator)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(
+        self,
+        ids: Tensor,  # (T, B) padded at the end with 0
+        lengths: Tensor,  # (B,)
+    ) -> Tensor:
+        """Return the logits (B, C)."""
+        return self.head(self._drop(self.pool(ids, lengths), self.dropout))
+
+    def pool(
+        self,
+        ids: Tensor,  # (T, B)
+        lengths: Tensor,  # (B,)
+    ) -> Tensor:
+        """Return the pooled representation (B, n_pooled)."""
+        if self.training and self.word_dropout > 0:
+            dropped = self._mask(self.embedding.weight, ids.shape, self.word_dropout) == 0
+            ids = torch.where(dropped & (ids != PADDING), UNKNOWN, ids)
+        embedded = self.embedding(ids)
+        if self.training and self.embedding_dropout > 0:
+            mask = self._mask(embedded, embedded.shape[1:], self.embedding_dropout)
+            embedded = embedded * mask
+        states = self.lstm.states(embedded, lengths)
+        live = (ids != PADDING).unsqueeze(2)
+        if self.attention == "dot":
+            states = attend(states, live)
+        pooled = [
+            pool(embedded if name == "embedding_mean" else states, live)
+            for name, pool in zip(self.pooling, self.pools, strict=True)
+        ]
+        return torch.cat(pooled, dim=1)
+
+    def _drop(self, x, p):
+        if not self.training or p == 0:
+            return x
+        return x * self._mask(x, x.shape, p)
+
+    def _mask(self, like, shape, p):
+        return dropout_mask(like, shape, p=p, generator=self.generator)
+
+
+def attend(
+    states: Tensor,  # (T, B, F)
+    live: Tensor,  # (T, B, 1)
+) -> Tensor:
+    """Return dot-product self-attention over the live states, (T, B, F) (Luong et al. 2015)."""
+    h = states.transpose(0, 1)
+    scores = h @ h.transpose(1, 2)
+    scores = scores.masked_fill(~live.permute(1, 2, 0), -torch.inf)
+    return (scores.softmax(dim=2) @ h).transpose(0, 1)
+
+
+class Pool(nn.Module):
+    """What turns states (T, B, F) and the mask of live steps (T, B, 1) into (B, F).
+
+    Parameters
+    ----------
+    n_states : int
+        Number F of features of a state.
+    bidirectional : bool
+        Whether the second half of the features comes from the backward direction.
+    generator : torch.Generator
+        Source of the first weights, where a pool has any.
+    """
+
+    def __init__(self, n_states: int, *, bidirectional: bool, generator: torch.Generator):
+        super().__init__()
+        self.n_states = n_states
+        self.bidirectional = bidirectional
+
+
+class Last(Pool):
+    """The last state of each direction: the backward one ends at the first token."""
+
+    def forward(self, states: Tensor, live: Tensor) -> Tensor:
+        """Pool (T, B, F) into (B, F)."""
+        last = (live.sum(dim=0) - 1).unsqueeze(0).expand(1, -1, self.n_states)
+        forward = states.gather(0, last)[0]
+        if not self.bidirectional:
+            return forward
+        hidden = self.n_states // 2
+        return torch.cat([forward[:, :hidden], states[0, :, hidden:]], dim=1)
+
+
+class Mean(Pool):
+    """The mean over the tokens."""
+
+    def forward(self, states: Tensor, live: Tensor) -> Tensor:
+        """Pool (T, B, F) into (B, F)."""
+        return (states * live).sum(dim=0) / live.sum(dim=0)
+
+
+class EmbeddingMean(Mean):
+    """The mean over the tokens' embeddings, which goes past the LSTM."""
+
+
+class Max(Pool):
+    """The maximum over the tokens."""
+
+    def forward(self, states: Tensor, live: Tensor) -> Tensor:
+        """Pool (T, B, F) into (B, F)."""
+        return states.masked_fill(~live, -torch.inf).max(dim=0).values
+
+
+class Attention(Pool):
+    """The mean over the tokens, weighted by a learnt judgement of each (Yang et al. 2016)."""
+
+    def __init__(self, n_states: int, *, bidirectional: bool, generator: torch.Generator):
+        super().__init__(n_states, bidirectional=bidirectional, generator=generator)
+        self.hidden = nn.utils.skip_init(nn.Linear, n_states, n_states)
+        self.query = nn.Parameter(torch.empty(n_states))
+        nn.init.xavier_uniform_(self.hidden.weight, generator=generator)
+        nn.init.zeros_(self.hidden.bias)
+        nn.init.normal_(self.query, std=n_states**-0.5, generator=generator)
+
+    def forward(self, states: Tensor, live: Tensor) -> Tensor:
+        """Pool (T, B, F) into (B, F)."""
+        scores = (self.hidden(states).tanh() @ self.query).unsqueeze(2)
+        weights = scores.masked_fill(~live, -torch.inf).softmax(dim=0)
+        return (states * weights).sum(dim=0)
+
+
+#: The pools by name.
+POOLINGS = {
+    "last": Last,
+    "mean": Mean,
+    "max": Max,
+    "attention": Attention,
+    "embedding_mean": EmbeddingMean,
+}

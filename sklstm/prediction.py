@@ -1,0 +1,48 @@
+"""Whole data sets through a trained network, batch by batch."""
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from sklstm.batching import RaggedIds, prediction_batches
+from sklstm.network import LSTMTextNetwork
+
+
+def compute_logits(network: LSTMTextNetwork, texts: RaggedIds) -> np.ndarray:
+    """Return the logits of all texts, (n_texts, C) in float64."""
+    return _stream(network, network.forward, texts, network.head.out_features).astype(np.float64)
+
+
+def compute_pooled(network: LSTMTextNetwork, texts: RaggedIds) -> np.ndarray:
+    """Return the pooled representation of all texts, (n_texts, n_pooled) in float32."""
+    return _stream(network, network.pool, texts, network.n_pooled)
+
+
+def _stream(network, function, texts, n_columns):
+    """Fill one result row a text; the memory beside it is that of one batch."""
+    device = network.head.weight.device
+    result = np.empty((len(texts), n_columns), dtype=np.float32)
+    was_training = network.training
+    network.eval()
+    with torch.inference_mode():
+        for rows, ids, lengths in prediction_batches(texts):
+            result[rows] = function(ids.to(device), lengths).float().cpu().numpy()
+    network.train(was_training)
+    return result
+
+
+def mean_log_loss(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
+    """Return the weighted mean of the negative log-probability of the targets."""
+    log_probabilities = log_softmax(logits, axis=1)[np.arange(len(targets)), targets]
+    return float(-np.average(log_probabilities, weights=weights))
+
+
+def fit_temperature(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
+    """Return the number that, dividing the logits, minimises their log loss (Guo et al. 2017)."""
+    best = minimize_scalar(
+        lambda log_t: mean_log_loss(logits / np.exp(log_t), targets, weights),
+        bounds=(-2.0, 3.0),
+        method="bounded",
+    )
+    return float(np.exp(best.x))

@@ -1,0 +1,45 @@
+"""Text to tokens: pure functions over strings."""
+
+import re
+
+# Scripts that write words without spaces between them: kana, Han and its extensions.
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+
+#: What counts as a token by default, first match first: a character of an unspaced script; the
+#: ``n't`` of "isn't", which carries a negation; a word, up to such an ``n't``; any other visible
+#: character alone, so that ``!``, ``?`` and emoji count.
+TOKEN_PATTERN = (
+    rf"(?u)[{_UNSPACED}]"
+    r"|[nN]['’][tT]\b"
+    rf"|[^\W{_UNSPACED}]+?(?=[nN]['’][tT]\b)"
+    rf"|[^\W{_UNSPACED}]+"
+    r"|[^\w\s]"
+)
+
+_LINE_BREAK_TAG = re.compile(r"<br\s*/?>", flags=re.IGNORECASE)
+
+
+def replace_line_breaks(text: str) -> str:
+    """Replace the HTML tag ``<br />``, which web texts use as white space, by a space.
+
+    Examples
+    --------
+    >>> from sklstm.tokenizers import replace_line_breaks
+    >>> replace_line_breaks("Dull.<br /><br />Very dull.")
+    'Dull.  Very dull.'
+    """
+    return _LINE_BREAK_TAG.sub(" ", text) if "<" in text else text
+
+
+def tokenize(text: str) -> list[str]:
+    """Cut a text into tokens by ``TOKEN_PATTERN``, case kept.
+
+    Examples
+    --------
+    >>> from sklstm.tokenizers import tokenize
+    >>> tokenize("It isn't good!")
+    ['It', 'is', "n't", 'good', '!']
+    >>> tokenize("房间太小 OK")
+    ['房', '间', '太', '小', 'OK']
+    """
+    return re.findall(TOKEN_PATTERN, replace_line_breaks(text))

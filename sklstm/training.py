@@ -1,0 +1,335 @@
+"""The training loop: what skorch offers, arranged for whole batches of weighted texts."""
+
+import copy
+import math
+from collections.abc import Callable
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EpochTimer,
+    GradientNormClipping,
+    LRScheduler,
+    PassthroughScoring,
+    PrintLog,
+    ProgressBar,
+)
+from skorch.history import History
+from torch import Tensor
+
+from sklstm.batching import Batch, TrainingBatches
+from sklstm.network import LSTMTextNetwork
+
+# Gradients of recurrent networks explode now and then (Pascanu et al. 2013); this norm is the
+# one of Miyato et al. (2017).
+MAX_GRADIENT_NORM = 1.0
+WARM_UP_SHARE = 0.1
+# What ``max_epochs="auto"`` aims at, and the epochs it keeps to.
+AUTO_UPDATES = 2_000
+AUTO_EPOCHS = (3, 20)
+
+
+def count_epochs(max_epochs: int | str, *, n_batches: int) -> int:
+    """Return the number of epochs, ``"auto"`` resolved."""
+    if max_epochs != "auto":
+        return max_epochs
+    fewest, most = AUTO_EPOCHS
+    return min(max(math.ceil(AUTO_UPDATES / n_batches), fewest), most)
+
+
+def resolve_device(device: str) -> str:
+    """Return the device to train on, ``"auto"`` resolved.
+
+    Raises
+    ------
+    ValueError
+        If the device is unknown or this machine does not have it.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(
+            f"device must be 'auto' or a device of torch such as 'cpu' or 'cuda'; got {device!r}."
+        ) from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device={device!r} needs a CUDA device, and torch finds none here. "
+            "Use device='auto' or device='cpu'."
+        )
+    return device
+
+
+class TrainingStopped(Exception):
+    """A callback has seen enough epochs."""
+
+
+class TextNet(NeuralNet):
+    """A skorch net whose data set is a :class:`~sklstm.batching.TrainingBatches`.
+
+    skorch's own data sets fetch text by text and know no weights; here an epoch iterates over
+    whole batches. Everything else, callbacks, history, parameters, is skorch's.
+    """
+
+    @property
+    def _default_callbacks(self):
+        """Keep those of skorch's that apply: printing and validation are arranged below."""
+        return [
+            ("epoch_timer", EpochTimer()),
+            ("train_loss", PassthroughScoring("train_loss", lower_is_better=None, on_train=True)),
+        ]
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        """Take the batches as they are; validation is a callback's."""
+        return X, None
+
+    def get_iterator(self, dataset, training=False):
+        """Iterate over the batches themselves."""
+        return dataset
+
+    def train_step_single(self, batch: Batch, **fit_params) -> dict[str, Tensor]:
+        """Compute loss and gradients of one batch."""
+        self._set_training(True)
+        logits = self.module_(batch.ids.to(self.device), batch.lengths)
+        loss = self.get_loss(logits, batch)
+        loss.backward()
+        return {"loss": loss, "y_pred": logits}
+
+    def get_loss(self, y_pred, y_true: Batch, X=None, training=False) -> Tensor:
+        """Return the mean of weight times loss; the weights have mean 1 over all texts."""
+        losses = self.criterion_(y_pred, y_true.targets.to(self.device))
+        return (losses * y_true.weights.to(self.device)).mean()
+
+    def notify(self, method_name, **cb_kwargs):
+        """Call every callback, and only then stop if one of them asked for it.
+
+        skorch's callbacks ask by raising KeyboardInterrupt, which must not be taken for the
+        user's Ctrl-C, nor keep the callbacks behind from seeing the last epoch.
+        """
+        getattr(self, method_name)(self, **cb_kwargs)
+        stop = None
+        for _, callback in self.callbacks_:
+            try:
+                getattr(callback, method_name)(self, **cb_kwargs)
+            except KeyboardInterrupt as request:
+                if not _raised_in_skorch(request):
+                    raise
+                stop = request
+        if stop is not None:
+            raise TrainingStopped from stop
+
+
+def _raised_in_skorch(error: BaseException) -> bool:
+    traceback = error.__traceback__
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback.tb_frame.f_globals.get("__name__", "").startswith("skorch.callbacks")
+
+
+class WeightAverage(Callback):
+    """Averages the weights over the updates and shows the average between epochs.
+
+    An exponential moving average with bias correction: after n updates the newest weights
+    count (1 - decay) / (1 - decay ** n), so that the first ones do not linger.
+
+    Parameters
+    ----------
+    decay : float
+        Weight of the past at each update.
+    """
+
+    def __init__(self, decay: float):
+        self.decay = decay
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Forget earlier averages."""
+        self.n_updates_ = 0
+        self.average_ = [p.detach().clone() for p in net.module_.parameters()]
+        self.training_weights_ = None
+
+    def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """Put the weights in training back."""
+        if self.training_weights_ is not None:
+            _copy_weights(self.training_weights_, net.module_)
+            self.training_weights_ = None
+
+    @torch.no_grad()
+    def on_batch_end(self, net, batch=None, training=False, **kwargs):
+        """Move the average towards the newest weights."""
+        self.n_updates_ += 1
+        share = (1 - self.decay) / (1 - self.decay**self.n_updates_)
+        torch._foreach_lerp_(self.average_, list(net.module_.parameters()), share)
+
+    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """Show the average to the callbacks that follow, which judge and keep weights."""
+        self.training_weights_ = [p.detach().clone() for p in net.module_.parameters()]
+        _copy_weights(self.average_, net.module_)
+
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        """Leave the average in the network, also where training ended inside an epoch."""
+        if self.training_weights_ is None and self.n_updates_ > 0:
+            _copy_weights(self.average_, net.module_)
+        self.average_ = self.training_weights_ = None
+
+
+@torch.no_grad()
+def _copy_weights(source: list[Tensor], module: torch.nn.Module) -> None:
+    for weight, parameter in zip(source, module.parameters(), strict=True):
+        parameter.copy_(weight)
+
+
+class Judge(Callback):
+    """Records at the end of each epoch what a judge says of the network.
+
+    Parameters
+    ----------
+    judge : callable
+        From the network to a dict of numbers.
+    """
+
+    def __init__(self, judge: Callable[[LSTMTextNetwork], dict[str, float]]):
+        self.judge = judge
+
+    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """Ask and record."""
+        for name, value in self.judge(net.module_).items():
+            net.history.record(name, value)
+
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        """Let go of the validation texts, which a pickle of the net need not carry."""
+        self.judge = None
+
+
+class Schedule:
+    """The factor of the learning rate at each update: a linear rise, then the chosen way down.
+
+    Parameters
+    ----------
+    kind : {'linear', 'cosine', 'constant'}
+        The way down; it ends at 0 except for "constant".
+    n_updates : int
+        Updates in all; the first tenth rises.
+    """
+
+    def __init__(self, kind: str, n_updates: int):
+        self.kind = kind
+        self.n_updates = n_updates
+
+    def __call__(self, update: int) -> float:
+        """Return the factor, from 0 to 1."""
+        n_warm_up = max(1, round(WARM_UP_SHARE * self.n_updates))
+        if update < n_warm_up:
+            return (update + 1) / n_warm_up
+        progress = min(1.0, (update - n_warm_up) / max(1, self.n_updates - n_warm_up))
+        return SCHEDULES[self.kind](progress)
+
+
+#: The way down of the learning rate as a function of the progress from 0 to 1.
+SCHEDULES = {
+    "linear": lambda progress: 1.0 - progress,
+    "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
+    "constant": lambda progress: 1.0,
+}
+
+
+def build_net(
+    network: LSTMTextNetwork,
+    *,
+    lr: float,
+    weight_decay: float,
+    label_smoothing: float,
+    device: str,
+    verbose: int,
+    schedule: Schedule | None = None,
+    ema: float | None = None,
+    judge: Callable[[LSTMTextNetwork], dict[str, float]] | None = None,
+    monitor: str = "valid_loss",
+    patience: int | None = None,
+    tol: float = 0.0,
+    user_callbacks: list | None = None,
+    n_batches: int | None = None,
+) -> TextNet:
+    """Return an initialised net around a network.
+
+    The order of the callbacks is the order in which an epoch ends: the average of the weights
+    is shown, judged, kept if it is the best, and printed.
+    """
+    callbacks = [("clip", GradientNormClipping(MAX_GRADIENT_NORM))]
+    if schedule is not None:
+        callbacks.append(
+            ("schedule", LRScheduler("LambdaLR", lr_lambda=schedule, step_every="batch"))
+        )
+    if ema:
+        callbacks.append(("ema", WeightAverage(ema)))
+    if judge is not None:
+        callbacks.append(("judge", Judge(judge)))
+    if patience is not None:
+        callbacks.append(("early_stopping", _early_stopping(monitor, patience, tol)))
+    callbacks += copy.deepcopy(user_callbacks or [])
+    if verbose >= 2:
+        callbacks.append(("progress", ProgressBar(batches_per_epoch=n_batches)))
+    if verbose >= 1:
+        callbacks.append(("print_log", PrintLog(keys_ignored="event_lr")))
+    net = TextNet(
+        network,
+        criterion=torch.nn.CrossEntropyLoss,
+        criterion__reduction="none",
+        criterion__label_smoothing=label_smoothing,
+        optimizer=torch.optim.AdamW,
+        optimizer__fused=True,
+        optimizer__weight_decay=weight_decay,
+        # Biases are not decayed, as is usual for AdamW.
+        optimizer__param_groups=[("*bias*", {"weight_decay": 0.0})],
+        lr=lr,
+        train_split=None,
+        callbacks=callbacks,
+        verbose=int(verbose > 0),
+        device=device,
+    )
+    return net.initialize()
+
+
+def _early_stopping(monitor: str, patience: int, tol: float) -> EarlyStopping:
+    return EarlyStopping(
+        monitor=monitor,
+        lower_is_better=monitor == "valid_loss",
+        patience=patience,
+        threshold=tol,
+        threshold_mode="abs",
+        load_best=True,
+    )
+
+
+def train(net: TextNet, batches: TrainingBatches, *, max_epochs: int) -> bool:
+    """Train a net in place; return whether the user interrupted it.
+
+    However training ends, the net holds the best weights it has seen, or the newest where
+    nothing judged them.
+    """
+    interrupted = False
+    net.notify("on_train_begin", X=batches, y=None)
+    try:
+        net.fit_loop(batches, epochs=max_epochs)
+    except TrainingStopped:
+        pass
+    except KeyboardInterrupt:
+        interrupted = True
+    net.notify("on_train_end", X=batches, y=None)
+    _tidy(net)
+    return interrupted
+
+
+def _tidy(net: TextNet) -> None:
+    """Drop what only the running training needed."""
+    for _, callback in net.callbacks_:
+        if isinstance(callback, EarlyStopping):
+            callback.best_model_weights_ = None
+        if isinstance(callback, LRScheduler):
+            callback.lr_scheduler_ = None
+    net.module_.zero_grad(set_to_none=True)
+    net.history = History(row for row in net.history if "train_loss" in row)
+    for row in net.history:
+        row.pop("batches", None)

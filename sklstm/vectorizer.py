@@ -1,0 +1,406 @@
+"""Token to id and back: texts as sequences of whole numbers."""
+
+import numbers
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.utils.validation import check_is_fitted
+
+from sklstm.checks import Interval, StrOptions, check_texts, fit_context
+from sklstm.tokenizers import TOKEN_PATTERN, replace_line_breaks
+
+PADDING, UNKNOWN, BOUNDARY = 0, 1, 2
+SPECIAL_TOKENS = ("<padding>", "<unknown>", "<boundary>")
+
+# The share of a long text that ``keep="both"`` takes from its beginning: reviews conclude at the
+# end, so the larger part comes from there.
+HEAD_SHARE = 3 / 8
+
+
+class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+    """Turn texts into sequences of token ids, in the order of reading.
+
+    The sibling of :class:`~sklearn.feature_extraction.text.CountVectorizer` for networks that
+    read: it shares its parameters where the meaning is the same and its machinery that turns
+    text into tokens.
+
+    Parameters
+    ----------
+    lowercase : bool, default=True
+        Whether to turn texts into lower case.
+    strip_accents : {'ascii', 'unicode'}, callable or None, default=None
+        Whether and how to remove accents.
+    preprocessor : callable or None, default=None
+        Function from text to text that replaces lower-casing, accent stripping and the
+        treatment of the HTML tag ``<br />`` as white space.
+    tokenizer : callable or None, default=None
+        Function from text to a list of tokens that replaces ``token_pattern``.
+    analyzer : {'word', 'char'} or callable, default='word'
+        What a token is: a match of ``token_pattern``, a character, or what a function from raw
+        text to a list of tokens makes of it.
+    stop_words : {'english'}, list of str or None, default=None
+        Tokens to leave out. By default none, since words like "not" turn a meaning around.
+    token_pattern : str
+        Regular expression of a token. The default takes words, the "n't" of "isn't", each other
+        visible character such as "!", "?" and emoji, and each Chinese or Japanese character.
+    min_df : int or float, default=1
+        Leave out tokens that stand in fewer texts: a number, or a share of the texts.
+    max_df : int or float, default=1.0
+        Leave out tokens that stand in more texts: a number, or a share of the texts.
+    max_features : int or None, default=30000
+        Keep the most frequent tokens only.
+    vocabulary : mapping or iterable of str, or None, default=None
+        The tokens to use instead of learning them. A mapping numbers them by its values.
+    max_length : int or None, default=256
+        Keep at most that many tokens of a text, and make ``transform`` so many columns wide.
+        None keeps all, and ``transform`` is as wide as its longest text.
+    keep : {'head', 'tail', 'both'}, default='both'
+        What stays of a longer text: its beginning, its end, or three eighths from the
+        beginning and the rest from the end.
+
+    Attributes
+    ----------
+    vocabulary_ : dict
+        Token to id. Ids start at 3, the most frequent token first; equal counts in
+        alphabetical order.
+
+    Notes
+    -----
+    The ids 0, 1 and 2 stand for padding, an unknown token and the boundary of a text (which
+    language models use). A text without any token becomes a single unknown one.
+
+    Examples
+    --------
+    >>> from sklstm import SequenceVectorizer
+    >>> vectorizer = SequenceVectorizer(max_length=4)
+    >>> vectorizer.fit_transform(["so good!", "so so", ""])
+    array([[3, 5, 4, 0],
+           [3, 3, 0, 0],
+           [1, 0, 0, 0]], dtype=int32)
+    >>> vectorizer.inverse_transform([[3, 5, 4, 0]])
+    [array(['so', 'good', '!'], dtype=object)]
+    """
+
+    _parameter_constraints = {
+        "lowercase": ["boolean"],
+        "strip_accents": [StrOptions({"ascii", "unicode"}), callable, None],
+        "preprocessor": [callable, None],
+        "tokenizer": [callable, None],
+        "analyzer": [StrOptions({"word", "char"}), callable],
+        "stop_words": [StrOptions({"english"}), list, None],
+        "token_pattern": [str],
+        "min_df": [
+            Interval(numbers.Real, 0, 1, closed="both"),
+            Interval(numbers.Integral, 1, None, closed="left"),
+        ],
+        "max_df": [
+            Interval(numbers.Real, 0, 1, closed="both"),
+            Interval(numbers.Integral, 1, None, closed="left"),
+        ],
+        "max_features": [Interval(numbers.Integral, 1, None, closed="left"), None],
+        "vocabulary": [Mapping, Iterable, None],
+        "max_length": [Interval(numbers.Integral, 1, None, closed="left"), None],
+        "keep": [StrOptions({"head", "tail", "both"})],
+    }
+
+    def __init__(
+        self,
+        *,
+        lowercase=True,
+        strip_accents=None,
+        preprocessor=None,
+        tokenizer=None,
+        analyzer="word",
+        stop_words=None,
+        token_pattern=TOKEN_PATTERN,
+        min_df=1,
+        max_df=1.0,
+        max_features=30_000,
+        vocabulary=None,
+        max_length=256,
+        keep="both",
+    ):
+        self.lowercase = lowercase
+        self.strip_accents = strip_accents
+        self.preprocessor = preprocessor
+        self.tokenizer = tokenizer
+        self.analyzer = analyzer
+        self.stop_words = stop_words
+        self.token_pattern = token_pattern
+        self.min_df = min_df
+        self.max_df = max_df
+        self.max_features = max_features
+        self.vocabulary = vocabulary
+        self.max_length = max_length
+        self.keep = keep
+
+    def fit(self, X, y=None):
+        """Learn the vocabulary of the texts.
+
+        Parameters
+        ----------
+        X : iterable of str
+            The texts.
+        y : ignored
+            Present for pipelines.
+
+        Returns
+        -------
+        self : SequenceVectorizer
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X does not hold texts, or no token is left for the vocabulary.
+        """
+        self.fit_ragged(X)
+        return self
+
+    def fit_transform(self, X, y=None):
+        """Learn the vocabulary and return the ids, reading the texts once.
+
+        Parameters
+        ----------
+        X : iterable of str
+            The texts.
+        y : ignored
+            Present for pipelines.
+
+        Returns
+        -------
+        ids : ndarray of shape (n_texts, length), int32
+            As from ``transform``.
+        """
+        return self._pad(*self.fit_ragged(X))
+
+    def transform(self, X):
+        """Return the ids of the texts, padded on the right with 0.
+
+        Parameters
+        ----------
+        X : iterable of str
+            The texts.
+
+        Returns
+        -------
+        ids : ndarray of shape (n_texts, length), int32
+            ``length`` is ``max_length``, or the longest text's where that is None.
+        """
+        return self._pad(*self.transform_ragged(X))
+
+    def inverse_transform(self, X):
+        """Return the tokens of id sequences, without the padding.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_texts, length)
+            Ids as from ``transform``.
+
+        Returns
+        -------
+        tokens : list of ndarray of str
+            One array a text. Tokens that ``fit`` did not keep read "<unknown>".
+
+        Raises
+        ------
+        ValueError
+            If an id is not in the vocabulary.
+        """
+        tokens = self.get_feature_names_out()
+        ids = np.asarray(X)
+        if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
+            raise ValueError(
+                "X must be a matrix of ids as transform returns it; "
+                f"got shape {ids.shape} of {ids.dtype}."
+            )
+        if ids.size and (ids.min() < 0 or ids.max() >= len(tokens)):
+            raise ValueError(
+                f"X must hold ids from 0 to {len(tokens) - 1}; "
+                f"got values from {ids.min()} to {ids.max()}."
+            )
+        return [tokens[row[row != PADDING]] for row in ids]
+
+    def get_feature_names_out(self, input_features=None):
+        """Return the token of each id, the three special ones first.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for pipelines.
+
+        Returns
+        -------
+        tokens : ndarray of str objects of shape (n_ids,)
+        """
+        check_is_fitted(self, "vocabulary_")
+        return np.array([*SPECIAL_TOKENS, *self.vocabulary_], dtype=object)
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit_ragged(self, X):
+        """Learn the vocabulary and return the ids one text after another, unpadded.
+
+        Parameters
+        ----------
+        X : iterable of str
+            The texts.
+
+        Returns
+        -------
+        ids : ndarray of shape (n_ids,), int32
+            The ids of all texts.
+        offsets : ndarray of shape (n_texts + 1,), int64
+            Text ``k`` is ``ids[offsets[k]:offsets[k + 1]]``.
+        """
+        texts = check_texts(X)
+        if self.vocabulary is not None:
+            self.vocabulary_ = self._given_vocabulary()
+            return self.transform_ragged(texts)
+        position = defaultdict()
+        position.default_factory = position.__len__  # a new token gets the next number
+        numbers_, offsets = self._read(texts, position.__getitem__)
+        tokens = np.array(list(position), dtype=object)
+        kept = self._select(tokens, numbers_, offsets)
+        self.vocabulary_ = {tokens[k]: i for i, k in enumerate(kept.tolist(), len(SPECIAL_TOKENS))}
+        new_id = np.full(len(tokens), UNKNOWN, dtype=np.int32)
+        new_id[kept] = np.arange(len(kept)) + len(SPECIAL_TOKENS)
+        return self._truncate(new_id[numbers_], offsets)
+
+    def transform_ragged(self, X):
+        """Return the ids one text after another, unpadded.
+
+        Parameters
+        ----------
+        X : iterable of str
+            The texts.
+
+        Returns
+        -------
+        ids, offsets : ndarray
+            As from ``fit_ragged``.
+        """
+        check_is_fitted(self, "vocabulary_")
+        texts = check_texts(X, allow_empty=True)
+        get = self.vocabulary_.get
+        return self._truncate(*self._read(texts, lambda token: get(token, UNKNOWN)))
+
+    def build_analyzer(self):
+        """Return the function that turns a raw text into its list of tokens.
+
+        Returns
+        -------
+        analyze : callable
+            From str to list of str.
+        """
+        counter = CountVectorizer(
+            lowercase=self.lowercase,
+            strip_accents=self.strip_accents,
+            preprocessor=self.preprocessor,
+            tokenizer=self.tokenizer,
+            analyzer=self.analyzer,
+            stop_words=self.stop_words,
+            token_pattern=self.token_pattern,
+        )
+        if self.preprocessor is None:
+            preprocess = counter.build_preprocessor()
+            counter.set_params(preprocessor=lambda text: preprocess(replace_line_breaks(text)))
+        return counter.build_analyzer()
+
+    def _read(self, texts, number):
+        """Return the number of every token of the texts, and where each text begins."""
+        analyze = self.build_analyzer()
+        chunks, counts = [], np.zeros(len(texts) + 1, dtype=np.int64)
+        for k, text in enumerate(texts):
+            chunk = [number(token) for token in analyze(text)]
+            chunks.append(np.array(chunk, dtype=np.int32))
+            counts[k + 1] = len(chunk)
+        numbers_ = np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.int32)
+        return numbers_, np.cumsum(counts)
+
+    def _select(self, tokens, numbers_, offsets):
+        """Return the positions of the tokens to keep, the most frequent first."""
+        n_texts = len(offsets) - 1
+        frequency = np.bincount(numbers_, minlength=len(tokens))
+        text_of = np.repeat(np.arange(n_texts), np.diff(offsets))
+        pairs = np.unique(text_of * max(1, len(tokens)) + numbers_)
+        n_texts_with = np.bincount(pairs % max(1, len(tokens)), minlength=len(tokens))
+        lowest, highest = self._limit(self.min_df, n_texts), self._limit(self.max_df, n_texts)
+        kept = np.flatnonzero((n_texts_with >= lowest) & (n_texts_with <= highest))
+        if len(kept) == 0:
+            raise ValueError(self._empty_vocabulary(n_texts, n_texts_with, lowest))
+        kept = kept[np.lexsort((tokens[kept], -frequency[kept]))]
+        return kept[: self.max_features]
+
+    def _limit(self, limit, n_texts):
+        return limit if isinstance(limit, numbers.Integral) else limit * n_texts
+
+    def _empty_vocabulary(self, n_texts, n_texts_with, lowest):
+        if len(n_texts_with) == 0:
+            return (
+                f"X must hold at least one token; got none in {n_texts} texts, so the vocabulary "
+                "is empty. Check token_pattern and stop_words."
+            )
+        if n_texts_with.max() < lowest:
+            return (
+                f"No token of the {n_texts} texts stands in min_df={self.min_df} texts or more, "
+                "so the vocabulary is empty. Lower min_df."
+            )
+        return (
+            f"Every token of the {n_texts} texts stands in fewer than min_df={self.min_df} or "
+            f"more than max_df={self.max_df} of them, so the vocabulary is empty. "
+            "Lower min_df or raise max_df."
+        )
+
+    def _given_vocabulary(self):
+        if isinstance(self.vocabulary, Mapping):
+            tokens = sorted(self.vocabulary, key=self.vocabulary.__getitem__)
+        else:
+            tokens = list(self.vocabulary)
+        if isinstance(self.vocabulary, str) or not all(isinstance(token, str) for token in tokens):
+            raise ValueError("vocabulary must be a mapping or an iterable of str tokens.")
+        if not tokens or len(set(tokens)) < len(tokens):
+            raise ValueError(
+                f"vocabulary must hold different tokens, at least one; got {len(tokens)} "
+                f"of which {len(set(tokens))} differ."
+            )
+        return {token: i for i, token in enumerate(tokens, len(SPECIAL_TOKENS))}
+
+    def _truncate(self, ids, offsets):
+        """Cut each text to ``max_length`` ids, and give an empty one the unknown id."""
+        lengths = np.diff(offsets)
+        limit = len(ids) + 1 if self.max_length is None else self.max_length
+        if lengths.size == 0 or (lengths.min() > 0 and lengths.max() <= limit):
+            return ids, offsets
+        n_kept = np.minimum(lengths, limit)
+        n_head = {"head": n_kept, "tail": 0, "both": int(limit * HEAD_SHARE)}[self.keep]
+        new_offsets = np.concatenate([[0], np.cumsum(np.maximum(n_kept, 1))])
+        position = np.arange(new_offsets[-1]) - np.repeat(new_offsets[:-1], np.diff(new_offsets))
+        # Behind the head, continue so that the last kept position is the text's last.
+        skipped = np.where(
+            position < np.repeat(np.broadcast_to(n_head, n_kept.shape), np.diff(new_offsets)),
+            0,
+            np.repeat(lengths - n_kept, np.diff(new_offsets)),
+        )
+        source = np.repeat(offsets[:-1], np.diff(new_offsets)) + position + skipped
+        empty = np.repeat(lengths == 0, np.diff(new_offsets))
+        new_ids = np.full(new_offsets[-1], UNKNOWN, dtype=np.int32)
+        new_ids[~empty] = ids[source[~empty]]
+        return new_ids, new_offsets
+
+    def _pad(self, ids, offsets):
+        """Return the matrix of ids, one row a text."""
+        lengths = np.diff(offsets)
+        width = self.max_length or int(lengths.max(initial=1))
+        matrix = np.full((len(lengths), width), PADDING, dtype=np.int32)
+        matrix[np.arange(width) < lengths[:, None]] = ids
+        return matrix
+
+    def __sklearn_tags__(self):
+        """Tell scikit-learn that texts come in."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.one_d_array = True
+        return tags
