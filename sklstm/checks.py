@@ -2,11 +2,13 @@
 
 import numbers
 import sys
+import warnings
 from collections.abc import Iterable, Mapping, Set
 
 import numpy as np
 from scipy import sparse
 from sklearn.base import _fit_context as fit_context
+from sklearn.exceptions import DataConversionWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
@@ -120,10 +122,10 @@ def _refuse_element(element, position: int, name: str):
 
 
 def _is_missing(value) -> bool:
-    """Whether a value is None, NaN or pandas' NA (recognised by name: pandas is not required)."""
+    """Whether a value is None, not finite or pandas' NA (by name: pandas is not required)."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
-    return isinstance(value, float | np.floating) and bool(np.isnan(value))
+    return isinstance(value, float | np.floating) and not np.isfinite(value)
 
 
 def check_same_length(texts, y, *, names: tuple[str, str] = ("X", "y")) -> None:
@@ -145,13 +147,14 @@ def check_labels(y, *, name: str = "y") -> np.ndarray:
     ValueError
         If y has several columns, holds missing values or continuous numbers.
     """
-    if y is None or isinstance(y, str | bytes):
-        got = "None" if y is None else f"a single {type(y).__name__}"
-        raise (ValueError if y is None else TypeError)(
-            f"{name} must hold one label for each text; got {got}. This estimator "
-            "requires y to be passed, but the target y is None."
-            if y is None
-            else f"{name} must hold one label for each text; got {got}."
+    if y is None:  # the second sentence is what scikit-learn's checks look for
+        raise ValueError(
+            f"{name} must hold one label for each text; got None. This estimator requires y to be "
+            "passed, but the target y is None."
+        )
+    if isinstance(y, str | bytes):
+        raise TypeError(
+            f"{name} must hold one label for each text; got a single {type(y).__name__}."
         )
     labels = _label_array(y, name)
     if labels.size == 0:
@@ -159,7 +162,7 @@ def check_labels(y, *, name: str = "y") -> np.ndarray:
     missing = [k for k, label in enumerate(labels.tolist()) if _is_missing(label)]
     if missing:
         raise ValueError(
-            f"{name}[{missing[0]}] must be a label; got a missing value (NaN or None), as in "
+            f"{name}[{missing[0]}] must be a label; got {labels.tolist()[missing[0]]}, and so in "
             f"{len(missing)} of {len(labels)} places. Drop the rows without a label."
         )
     if labels.dtype == object:
@@ -186,10 +189,6 @@ def _label_array(y, name: str) -> np.ndarray:
     if labels.ndim == 0:
         raise ValueError(f"{name} must hold one label for each text; got {y!r}.")
     if labels.ndim == 2 and labels.shape[1] == 1:
-        import warnings
-
-        from sklearn.exceptions import DataConversionWarning
-
         warnings.warn(
             "A column-vector y was passed when a 1d array was expected. Please change the shape "
             "of y to (n_samples,), for example using ravel().",
@@ -216,7 +215,7 @@ def encode_labels(
         classes, targets = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(
-                f"{name} must hold at least two classes; got one: {classes.tolist()[0]!r}."
+                f"{name} must hold at least two classes; got one class: {classes.tolist()[0]!r}."
             )
         return classes, targets
     unknown = np.setdiff1d(labels, classes)

@@ -623,6 +623,7 @@ class LSTMTextClassifier(
         tags.input_tags.string = True
         tags.input_tags.two_d_array = False
         tags.input_tags.one_d_array = True
+        tags.transformer_tags.preserves_dtype = []  # texts have none; features are float32
         return tags
 
 

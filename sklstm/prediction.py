@@ -15,21 +15,21 @@ def compute_logits(network: LSTMTextNetwork, texts: RaggedIds) -> np.ndarray:
 
 
 def compute_pooled(network: LSTMTextNetwork, texts: RaggedIds) -> np.ndarray:
-    """Return the pooled representation of all texts, (n_texts, n_pooled) in float32."""
+    """Return the pooled representation of all texts, (n_texts, n_pooled), in the weights' dtype."""
     return _stream(network, network.pool, texts, network.n_pooled)
 
 
 def _stream(network, function, texts, n_columns):
     """Fill one result row a text; the memory beside it is that of one batch."""
-    device = network.head.weight.device
-    result = np.empty((len(texts), n_columns), dtype=np.float32)
+    weight = network.head.weight
+    result = torch.empty(len(texts), n_columns, dtype=weight.dtype)
     was_training = network.training
     network.eval()
     with torch.inference_mode():
         for rows, ids, lengths in prediction_batches(texts):
-            result[rows] = function(ids.to(device), lengths).float().cpu().numpy()
+            result[rows] = function(ids.to(weight.device), lengths).cpu()
     network.train(was_training)
-    return result
+    return result.numpy()
 
 
 def mean_log_loss(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:

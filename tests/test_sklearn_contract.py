@@ -1,0 +1,318 @@
+"""What scikit-learn asks of an estimator, asked with texts.
+
+``check_estimator`` feeds numbers, so of an estimator for texts it only checks that it can be
+cloned. Here the checks that need no input are called by name, the whole suite runs through an
+adapter that renders numeric rows as texts, and the rest is done by use.
+"""
+
+import copy
+import pickle
+import warnings
+
+import joblib
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import sklearn
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import StackingClassifier, VotingClassifier
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401  it adds the name below
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val_score
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.naive_bayes import MultinomialNB
+from sklearn.pipeline import make_pipeline
+from sklearn.semi_supervised import SelfTrainingClassifier
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sklstm import LSTMTextClassifier, SequenceVectorizer
+from tests.conftest import TINY
+
+INPUT_FREE_CHECKS = [
+    "check_do_not_raise_errors_in_init_or_set_params",
+    "check_estimator_cloneable",
+    "check_estimator_repr",
+    "check_estimator_tags_renamed",
+    "check_get_params_invariance",
+    "check_mixin_order",
+    "check_no_attributes_set_in_init",
+    "check_param_validation",
+    "check_parameters_default_constructible",
+    "check_set_params",
+    "check_valid_tag_types",
+]
+
+
+@pytest.mark.parametrize("check", INPUT_FREE_CHECKS)
+@pytest.mark.parametrize("estimator", [LSTMTextClassifier(), SequenceVectorizer()], ids=repr)
+def test_check_that_needs_no_input(estimator, check):
+    if check == "check_param_validation" and isinstance(estimator, SequenceVectorizer):
+        pytest.skip("it passes numbers to a transformer, whose texts are checked first")
+    with warnings.catch_warnings():
+        getattr(estimator_checks, check)(type(estimator).__name__, estimator)
+
+
+class NumbersAsTexts(ClassifierMixin, TransformerMixin, BaseEstimator):
+    """Passes each row of numbers to the classifier as a text: column and rounded value."""
+
+    def __init__(self, class_weight=None, max_epochs=15):
+        self.class_weight = class_weight
+        self.max_epochs = max_epochs
+
+    def _texts(self, X):
+        return [" ".join(f"f{j}b{round(2 * x)}" for j, x in enumerate(row)) for row in X]
+
+    def _classifier(self):
+        return LSTMTextClassifier(
+            vectorizer=SequenceVectorizer(token_pattern=r"f\d+b-?\d+"),
+            class_weight=self.class_weight,
+            early_stopping=False,
+            **(TINY | {"max_epochs": self.max_epochs}),
+        )
+
+    def fit(self, X, y, sample_weight=None):
+        X = validate_data(self, X)
+        self.classifier_ = self._classifier().fit(self._texts(X), y, sample_weight=sample_weight)
+        # The checks compare results to 1e-7, below the rounding of float32. The promise for
+        # float32 is tested in test_classifier.py.
+        self.classifier_.net_.module_.double()
+        self.classes_ = self.classifier_.classes_
+        return self
+
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        first = not hasattr(self, "classifier_")
+        X = validate_data(self, X, reset=first)
+        if first:
+            self.classifier_ = self._classifier()
+        self.classifier_.partial_fit(self._texts(X), y, classes, sample_weight)
+        self.classes_ = self.classifier_.classes_
+        return self
+
+    def _ask(self, method, X):
+        check_is_fitted(self)
+        return getattr(self.classifier_, method)(self._texts(validate_data(self, X, reset=False)))
+
+    def predict(self, X):
+        return self._ask("predict", X)
+
+    def predict_proba(self, X):
+        return self._ask("predict_proba", X)
+
+    def predict_log_proba(self, X):
+        return self._ask("predict_log_proba", X)
+
+    def decision_function(self, X):
+        return self._ask("decision_function", X)
+
+    def transform(self, X):
+        return self._ask("transform", X)
+
+    def get_feature_names_out(self, input_features=None):
+        return self.classifier_.get_feature_names_out()
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+EXPECTED_FAILURES = {
+    "check_sample_weight_equivalence_on_dense_data": (
+        "a text of weight 2 in one batch is not the same text in two batches"
+    ),
+}
+
+
+@parametrize_with_checks(
+    [NumbersAsTexts()], expected_failed_checks=lambda _: EXPECTED_FAILURES, xfail_strict=True
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+def test_check_through_the_adapter(estimator, check):
+    check(estimator)
+
+
+def test_pipeline_and_grid_search_over_flat_and_nested_parameters(tiny, texts, labels):
+    pipeline = sklearn.pipeline.Pipeline([("clf", tiny)])
+    grid = {"clf__hidden_size": [4, 8], "clf__vectorizer__min_df": [1, 2]}
+    search = GridSearchCV(pipeline, grid, cv=2, n_jobs=2).fit(texts, labels)
+    assert search.best_score_ > 0.8
+    best = search.best_estimator_["clf"]
+    assert best.hidden_size == search.best_params_["clf__hidden_size"]
+    assert best.vectorizer_.min_df == search.best_params_["clf__vectorizer__min_df"]
+    assert tiny.vectorizer is None
+
+
+def test_halving_search_over_epochs(tiny, texts, labels):
+    search = HalvingGridSearchCV(
+        tiny,
+        {"hidden_size": [2, 8]},
+        resource="max_epochs",
+        max_resources=10,
+        min_resources=5,
+        factor=2,
+        cv=2,
+        random_state=0,
+    ).fit(texts, labels)
+    assert search.best_estimator_.max_epochs == 10
+    assert search.n_resources_ == [5, 10]
+
+
+def test_cross_val_score_with_string_labels(tiny, texts, labels):
+    assert cross_val_score(tiny, texts, labels, cv=2, scoring="neg_log_loss").mean() > -0.5
+
+
+def naive_bayes():
+    return make_pipeline(CountVectorizer(), MultinomialNB())
+
+
+@pytest.mark.parametrize("voting", ["soft", "hard"])
+def test_voting_beside_naive_bayes(tiny, texts, labels, voting):
+    ensemble = VotingClassifier([("lstm", tiny), ("nb", naive_bayes())], voting=voting)
+    assert ensemble.fit(texts, labels).score(texts, labels) >= 0.8
+
+
+def test_stacking_beside_naive_bayes(tiny, texts, labels):
+    ensemble = StackingClassifier([("lstm", tiny), ("nb", naive_bayes())], cv=2)
+    assert ensemble.fit(texts, labels).score(texts, labels) >= 0.8
+
+
+@pytest.mark.parametrize("method", ["sigmoid", "temperature"])
+def test_calibration_of_an_unfitted_and_of_a_frozen_classifier(
+    tiny, fitted, texts, labels, method
+):
+    for estimator, cv in ((tiny, 2), (FrozenEstimator(fitted), None)):
+        calibrated = CalibratedClassifierCV(estimator, method=method, cv=cv).fit(texts, labels)
+        probabilities = calibrated.predict_proba(texts)
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+        assert calibrated.score(texts, labels) >= 0.8
+
+
+def test_self_training_uses_unlabelled_texts(tiny, texts, labels):
+    partly = np.where(np.arange(len(labels)) % 10 == 0, "none", labels)
+    targets = np.select([partly == "pos", partly == "neg"], [1, 0], -1)
+    model = SelfTrainingClassifier(tiny, threshold=0.6, max_iter=2).fit(texts, targets)
+    assert (model.transduction_ != -1).sum() > (targets != -1).sum()
+    assert (model.predict(texts) == (labels == "pos")).mean() >= 0.8
+
+
+def test_one_vs_rest_and_multi_output(tiny, texts, labels):
+    several = np.column_stack([labels == "pos", ["film" in text for text in texts]]).astype(int)
+    for wrapper in (OneVsRestClassifier(tiny), MultiOutputClassifier(tiny)):
+        answers = wrapper.fit(texts, several).predict(texts)
+        assert (answers == several).mean() >= 0.8
+
+
+def test_features_for_another_estimator(tiny, texts, labels):
+    model = make_pipeline(tiny, LogisticRegression())
+    model.set_output(transform="pandas")
+    assert model.fit(texts, labels).score(texts, labels) >= 0.8
+    features = model[0].transform(texts)
+    assert list(features.columns) == list(model[0].get_feature_names_out())
+    assert features.columns[0] == "lstmtextclassifier0"
+    assert features.shape == (len(texts), 2 * 16 + 8)
+
+
+def test_column_transformer_gives_the_text_column_to_the_classifier(tiny, texts, labels):
+    frame = pd.DataFrame({"text": texts, "stars": np.arange(len(texts))})
+    columns = ColumnTransformer([("text", tiny, "text"), ("stars", "passthrough", ["stars"])])
+    assert columns.fit_transform(frame, labels).shape == (len(texts), 2 * 16 + 8 + 1)
+
+
+def test_clone_keeps_parameters_and_drops_what_was_learnt(fitted):
+    copied = clone(fitted)
+    assert copied.get_params() == fitted.get_params()
+    assert not hasattr(copied, "net_")
+
+
+@pytest.mark.parametrize("how", ["pickle", "joblib", "deepcopy"])
+def test_copies_predict_the_same_bits(fitted, texts, tmp_path, how):
+    if how == "pickle":
+        copied = pickle.loads(pickle.dumps(fitted))
+    elif how == "joblib":
+        joblib.dump(fitted, tmp_path / "model.joblib")
+        copied = joblib.load(tmp_path / "model.joblib")
+    else:
+        copied = copy.deepcopy(fitted)
+    np.testing.assert_array_equal(copied.predict_proba(texts), fitted.predict_proba(texts))
+
+
+def test_pickle_carries_no_texts_and_goes_on_training(fitted, texts, labels):
+    pickled = pickle.dumps(fitted)
+    assert b"truly good" not in pickled
+    pickle.loads(pickled).partial_fit(texts, labels)
+
+
+def test_unfitted_pickle_is_small(tiny):
+    assert len(pickle.dumps(tiny)) < 5_000
+
+
+def test_metadata_routing_of_sample_weight(tiny, texts, labels):
+    weights = np.where(labels == "pos", 1.0, 0.0)
+    weights[labels == "neg"] = 1e-6
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = clone(tiny).set_fit_request(sample_weight=True)
+        model = model.set_score_request(sample_weight=False)
+        search = GridSearchCV(model, {"hidden_size": [8]}, cv=2)
+        search.fit(texts, labels, sample_weight=weights)
+    assert set(search.predict(texts)) == {"pos"}
+
+
+def test_html_representation_names_the_estimator(tiny, fitted):
+    assert "LSTMTextClassifier" in tiny._repr_html_()
+    assert "Fitted" in fitted._repr_html_()
+
+
+INPUTS = {
+    "tuple": tuple,
+    "numpy <U": np.array,
+    "numpy object": lambda texts: np.array(texts, dtype=object),
+    "numpy column": lambda texts: np.array(texts, dtype=object)[:, None],
+    "series of objects": lambda texts: pd.Series(texts, dtype=object),
+    "series of string": lambda texts: pd.Series(texts, dtype="string"),
+    "series of str": lambda texts: pd.Series(texts, dtype="str"),
+    "series of arrow strings": lambda texts: pd.Series(texts, dtype="string[pyarrow]"),
+    "series with a gappy index": lambda texts: pd.Series(texts, index=range(7, 7 + 3 * 40, 3)),
+    "one-column frame": lambda texts: pd.DataFrame({"text": texts}),
+    "polars series": pl.Series,
+    "polars one-column frame": lambda texts: pl.DataFrame({"text": texts}),
+    "generator": iter,
+}
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_texts_in_any_container_give_the_same_bits(tiny, fitted, texts, labels, kind):
+    model = clone(tiny).fit(INPUTS[kind](texts), labels)
+    expected = fitted.predict_proba(texts)
+    np.testing.assert_array_equal(model.predict_proba(INPUTS[kind](texts)), expected)
+
+
+TARGETS = {
+    "list of str": list,
+    "object": lambda labels: labels.astype(object),
+    "categorical": lambda labels: pd.Series(pd.Categorical(labels)),
+    "string": lambda labels: pd.Series(labels, dtype="string"),
+    "polars": lambda labels: pl.Series(labels),
+    "bool": lambda labels: labels == "pos",
+    "nullable boolean": lambda labels: pd.Series(labels == "pos", dtype="boolean"),
+    "int that starts at 3": lambda labels: np.where(labels == "pos", 7, 3),
+    "nullable int": lambda labels: pd.Series(np.where(labels == "pos", 7, 3), dtype="Int64"),
+    "whole floats": lambda labels: np.where(labels == "pos", 1.0, -1.0),
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_labels_of_any_kind_come_back_as_they_are(tiny, texts, labels, kind):
+    given = TARGETS[kind](labels)
+    model = clone(tiny).fit(texts, given)
+    predicted = model.predict(texts)
+    assert set(predicted.tolist()) == set(list(given))
+    assert (predicted == np.asarray(list(given))).mean() >= 0.8
+    assert model.score(texts, given) >= 0.8
