@@ -63,7 +63,7 @@ def quantise(length: int) -> int:
     >>> [quantise(n) for n in (1, 9, 100, 256, 257)]
     [8, 16, 104, 256, 288]
     """
-    grain = max(8, 2 ** ((length - 1).bit_length() - 3))
+    grain = max(8, 2 ** ((length - 1).bit_length() - 4))
     return -(-length // grain) * grain
 
 

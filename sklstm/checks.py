@@ -170,7 +170,7 @@ def check_labels(y, *, name: str = "y") -> np.ndarray:
     if type_of_target(labels, input_name=name).startswith("continuous"):
         raise ValueError(
             f"{name} must hold classes; got continuous numbers (Unknown label type: continuous), "
-            f"such as {labels[0]!r}. Cut them into classes first, or use a regressor."
+            f"such as {labels.tolist()[0]!r}. Cut them into classes first, or use a regressor."
         )
     check_classification_targets(labels)
     return labels

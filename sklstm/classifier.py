@@ -405,7 +405,7 @@ class LSTMTextClassifier(
         )
         net = self._build_net(network, device, batches, max_epochs=None, validation=None)
         if going_on:
-            net.optimizer_.load_state_dict(self.net_.optimizer_.state_dict())
+            net.optimizer_.load_state_dict(copy.deepcopy(self.net_.optimizer_.state_dict()))
             net.history = copy.deepcopy(self.net_.history)
         interrupted = train(net, batches, max_epochs=1)
         self._keep(classes, vectorizer, net, temperature=1.0)
@@ -425,7 +425,8 @@ class LSTMTextClassifier(
         -------
         labels : ndarray of shape (n_texts,)
         """
-        return self.classes_[self._logits(X).argmax(axis=1)]
+        logits = self._logits(X)
+        return self.classes_[logits.argmax(axis=1)]
 
     def predict_proba(self, X):
         """Return the probabilities of the classes.

@@ -42,7 +42,7 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray
     """Return the number that, dividing the logits, minimises their log loss (Guo et al. 2017)."""
     best = minimize_scalar(
         lambda log_t: mean_log_loss(logits / np.exp(log_t), targets, weights),
-        bounds=(-2.0, 3.0),
+        bounds=(-5.0, 5.0),
         method="bounded",
     )
     return float(np.exp(best.x))

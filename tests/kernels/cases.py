@@ -78,9 +78,7 @@ def outputs_and_gradients(run, inputs: dict, *, with_last: bool = True) -> dict[
     leaves = {name: x for name, x in inputs.items() if x is not None and x.requires_grad}
     gradients = torch.autograd.grad(total, list(leaves.values()))
     results = {name: output.detach() for name, output in outputs.items()}
-    return results | {
-        f"grad_{name}": grad for name, grad in zip(leaves, gradients, strict=True)
-    }
+    return results | {f"grad_{name}": grad for name, grad in zip(leaves, gradients, strict=True)}
 
 
 def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor], dtype: torch.dtype):

@@ -19,9 +19,7 @@ def test_available_backends_of_a_device():
 
 @pytest.mark.parametrize("function", ["forward", "backward"])
 def test_backends_have_one_signature(function):
-    signatures = {
-        inspect.signature(getattr(backend, function)) for backend in RECURRENCES.values()
-    }
+    signatures = {inspect.signature(getattr(backend, function)) for backend in RECURRENCES.values()}
     assert len(signatures) == 1
 
 

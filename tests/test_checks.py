@@ -1,0 +1,260 @@
+"""The sentences users read, word for word."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from scipy import sparse
+
+from sklstm.checks import (
+    check_labels,
+    check_pooling,
+    check_same_length,
+    check_sample_weight,
+    check_texts,
+    encode_labels,
+    fitted_by_meta_estimator,
+)
+
+NO_VECTORIZER = "Pass the raw texts: drop the TfidfVectorizer or CountVectorizer in front"
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "sentence"),
+    [
+        (
+            "one text",
+            TypeError,
+            "X must be a sequence of texts; got a single str. Wrap it in a list: [text].",
+        ),
+        (
+            b"one text",
+            TypeError,
+            "X must be a sequence of texts; got a single bytes. Wrap it in a list: [text].",
+        ),
+        (
+            ["a", float("nan")],
+            TypeError,
+            'X[1] must be a str; got float (nan). Replace missing texts by "" first.',
+        ),
+        (
+            ["a", "b", None],
+            TypeError,
+            'X[2] must be a str; got None. Replace missing texts by "" first.',
+        ),
+        (
+            pd.Series(["a", None], dtype="string"),
+            TypeError,
+            'X[1] must be a str; got NAType (<NA>). Replace missing texts by "" first.',
+        ),
+        (
+            pd.Series(["a", None], dtype="str", index=[5, 9]),
+            TypeError,
+            'X[1] must be a str; got float (nan). Replace missing texts by "" first.',
+        ),
+        (
+            pl.Series(["a", None]),
+            TypeError,
+            'X[1] must be a str; got None. Replace missing texts by "" first.',
+        ),
+        (
+            ["a", b"b"],
+            TypeError,
+            "X[1] must be a str; got bytes (b'b'). Decode it first: text.decode('utf-8').",
+        ),
+        (
+            [1, 2],
+            TypeError,
+            f"X[0] must be a str; got int (1). {NO_VECTORIZER}, or turn numbers into texts with "
+            "str().",
+        ),
+        (
+            ["a", ["b", "c"]],
+            TypeError,
+            "X[1] must be a str; got list (['b', 'c']). Join the tokens with spaces, or pass a "
+            "callable analyzer to the vectorizer.",
+        ),
+        (
+            ["a", object],
+            TypeError,
+            "X[1] must be a str; got type (<class 'object'>). Pass one str for each text.",
+        ),
+        (
+            sparse.csr_matrix((3, 4)),
+            TypeError,
+            f"X must be a sequence of texts; got a sparse matrix of shape (3, 4). {NO_VECTORIZER}.",
+        ),
+        (
+            np.zeros((3, 4)),
+            TypeError,
+            f"X must be a sequence of texts; got a numeric array of shape (3, 4). {NO_VECTORIZER}.",
+        ),
+        (
+            pd.DataFrame({"title": ["a"], "text": ["b"]}),
+            ValueError,
+            "X must hold one text a row; got shape (1, 2). Choose one column, or use a "
+            "sklearn.compose.ColumnTransformer to give each column its own estimator.",
+        ),
+        (
+            {"a": 1},
+            TypeError,
+            "X must be a sequence of texts; got dict. Pass a list of str.",
+        ),
+        ({"a"}, TypeError, "X must be a sequence of texts; got set. Pass a list of str."),
+        (7, TypeError, "X must be a sequence of texts; got int. Pass a list of str."),
+        (None, TypeError, "X must be a sequence of texts; got NoneType. Pass a list of str."),
+        (
+            np.array("text"),
+            TypeError,
+            "X must be a sequence of texts; got a 0-dimensional array.",
+        ),
+        ([], ValueError, "X must hold at least one text; got 0 texts."),
+        (pd.Series([], dtype="str"), ValueError, "X must hold at least one text; got 0 texts."),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_are_not_texts(X, error, sentence):
+    with pytest.raises(error) as caught:
+        check_texts(X)
+    assert str(caught.value) == sentence
+
+
+def test_texts_of_any_kind_are_data():
+    texts = ["", " ", "😀", "x", "\x00", "a\nb"]
+    assert check_texts(np.array(texts, dtype=object)) == texts
+    assert check_texts(np.array(["a", "b"]))[0].__class__ is str
+    assert check_texts([], allow_empty=True) == []
+
+
+def test_lengths_of_texts_and_labels():
+    with pytest.raises(ValueError) as caught:
+        check_same_length(["a"] * 120, np.arange(119))
+    assert str(caught.value) == ("X and y must have the same length; got 120 texts and 119 labels.")
+
+
+@pytest.mark.parametrize(
+    ("y", "error", "sentence"),
+    [
+        (
+            None,
+            ValueError,
+            "y must hold one label for each text; got None. This estimator requires y to be "
+            "passed, but the target y is None.",
+        ),
+        ("pos", TypeError, "y must hold one label for each text; got a single str."),
+        (3, ValueError, "y must hold one label for each text; got 3."),
+        ([], ValueError, "y must hold at least two classes; got 0 labels."),
+        (
+            ["a", None, "b", None],
+            ValueError,
+            "y[1] must be a label; got None, and so in 2 of 4 places. "
+            "Drop the rows without a label.",
+        ),
+        (
+            [1.0, 0.0, np.nan],
+            ValueError,
+            "y[2] must be a label; got nan, and so in 1 of 3 places. "
+            "Drop the rows without a label.",
+        ),
+        (
+            pd.Series([1, None], dtype="Int64"),
+            ValueError,
+            "y[1] must be a label; got nan, and so in 1 of 2 places. "
+            "Drop the rows without a label.",
+        ),
+        (
+            [0.5, 1.5, 0.25],
+            ValueError,
+            "y must hold classes; got continuous numbers (Unknown label type: continuous), such "
+            "as 0.5. Cut them into classes first, or use a regressor.",
+        ),
+        (
+            np.eye(3),
+            ValueError,
+            "y must be 1-dimensional, one label a text; got shape (3, 3). For several labels a "
+            "text use sklearn.multiclass.OneVsRestClassifier(LSTMTextClassifier()) or "
+            "sklearn.multioutput.MultiOutputClassifier.",
+        ),
+        (
+            [[1, 0], [0, 1]],
+            ValueError,
+            "y must be 1-dimensional, one label a text; got shape (2, 2). For several labels a "
+            "text use sklearn.multiclass.OneVsRestClassifier(LSTMTextClassifier()) or "
+            "sklearn.multioutput.MultiOutputClassifier.",
+        ),
+    ],
+    ids=str,
+)
+def test_what_are_not_labels(y, error, sentence):
+    with pytest.raises(error) as caught:
+        check_labels(y)
+    assert str(caught.value) == sentence
+
+
+def test_one_class_is_refused():
+    with pytest.raises(ValueError) as caught:
+        encode_labels(np.array(["spam", "spam"]))
+    assert str(caught.value) == "y must hold at least two classes; got one class: 'spam'."
+
+
+def test_labels_outside_the_known_classes_are_refused():
+    with pytest.raises(ValueError) as caught:
+        encode_labels(np.array(["a", "z"]), np.array(["a", "b"]))
+    assert str(caught.value) == (
+        "y must hold the known classes ['a', 'b'] only; got ['z'] as well. "
+        "Name all classes at the first call."
+    )
+
+
+def test_targets_count_the_sorted_classes():
+    classes, targets = encode_labels(np.array([7, 3, 7]))
+    assert classes.tolist() == [3, 7]
+    assert targets.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("weight", "sentence"),
+    [
+        ([1, -2, 1], "sample_weight[1] must be 0 or more; got -2.0, which is negative."),
+        ([1, 1, np.nan], "sample_weight[2] must be 0 or more; got nan, which is not finite."),
+        (
+            [0, 0, 0],
+            "sample_weight must hold at least one weight above 0 (sample weights are all zero); "
+            "got 3 zeros.",
+        ),
+        (
+            [1, 1],
+            "sample_weight must hold one weight for each text; got 2 weights and 3 texts.",
+        ),
+        (
+            [[1], [1], [1]],
+            "Sample weights must be 1D array or scalar: sample_weight must have shape (3,); "
+            "got (3, 1).",
+        ),
+    ],
+)
+def test_what_are_not_weights(weight, sentence):
+    with pytest.raises(ValueError) as caught:
+        check_sample_weight(weight, None, np.array(["a", "b", "b"]))
+    assert str(caught.value) == sentence
+
+
+def test_weights_of_texts_and_classes_multiply():
+    labels = np.array(["a", "b", "b"])
+    np.testing.assert_array_equal(check_sample_weight(None, None, labels), [1, 1, 1])
+    np.testing.assert_array_equal(check_sample_weight(2, None, labels), [2, 2, 2])
+    np.testing.assert_allclose(
+        check_sample_weight([1, 2, 3], {"a": 3, "b": 0.5}, labels), [3, 1, 1.5]
+    )
+    np.testing.assert_allclose(check_sample_weight(None, "balanced", labels), [1.5, 0.75, 0.75])
+
+
+@pytest.mark.parametrize("pooling", ["average", (), ("max", "average")])
+def test_unknown_pooling_is_refused(pooling):
+    with pytest.raises(ValueError) as caught:
+        check_pooling(pooling, {"max", "mean"})
+    assert str(caught.value) == f"pooling must name one or more of 'max', 'mean'; got {pooling!r}."
+
+
+def test_a_plain_call_is_no_meta_estimator():
+    assert not fitted_by_meta_estimator()

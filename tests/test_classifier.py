@@ -1,0 +1,499 @@
+"""LSTMTextClassifier by use: what it promises, and what it says when it is used wrongly."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import get_scorer, log_loss
+from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback, EarlyStopping
+
+from sklstm import LSTMTextClassifier, SequenceVectorizer
+from tests.conftest import LABELS, TEXTS, TINY
+
+UNUSUAL = ["", " \n", "zzz qqq", "😀", "good", "good " * 1_000, "<br />", "房间"]
+
+
+# What it promises
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "max", "attention", "embedding_mean"])
+@pytest.mark.parametrize("attention", [None, "dot"])
+@pytest.mark.parametrize("backend", ["aten", "cpu", "reference"])
+def test_probabilities_do_not_depend_on_the_texts_beside(
+    texts, labels, pooling, attention, backend
+):
+    model = LSTMTextClassifier(
+        **(TINY | {"max_epochs": 2}),
+        vectorizer=SequenceVectorizer(max_length=None),
+        pooling=pooling,
+        attention=attention,
+        backend=backend,
+        num_layers=2,
+    ).fit(texts, labels)
+    mixed = [*UNUSUAL[:5], *TEXTS, "good " * 50, *UNUSUAL[6:]]
+    together = model.predict_proba(mixed)
+    order = np.random.default_rng(0).permutation(len(mixed))
+    shuffled = model.predict_proba([mixed[k] for k in order])
+    alone = np.vstack([model.predict_proba([text]) for text in mixed])
+    np.testing.assert_allclose(shuffled, together[order], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(alone, together, rtol=0, atol=1e-6)
+    assert len(np.unique(together.round(6), axis=0)) > 5
+
+
+def test_learns_what_a_bag_of_words_cannot():
+    """The label is whether "not" stands before the adjective or after it."""
+    rng = np.random.default_rng(0)
+    fillers = ["the", "film", "was", "plot", "it"]
+
+    def text(negated):
+        words = rng.choice(fillers, size=4).tolist()
+        return " ".join([*words, *(("not", "good") if negated else ("good", "not")), *words[:2]])
+
+    negated = np.arange(300) % 2 == 0
+    texts = [text(n) for n in negated]
+    model = LSTMTextClassifier(**(TINY | {"hidden_size": 16})).fit(texts[:200], negated[:200])
+    assert model.score(texts[200:], negated[200:]) > 0.95
+
+
+def test_probabilities_add_up_and_agree_with_each_other(fitted, texts):
+    probabilities = fitted.predict_proba(texts)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    np.testing.assert_allclose(np.exp(fitted.predict_log_proba(texts)), probabilities)
+    decision = fitted.decision_function(texts)
+    np.testing.assert_allclose(1 / (1 + np.exp(-decision)), probabilities[:, 1], atol=1e-12)
+    assert (fitted.predict(texts) == fitted.classes_[(decision > 0).astype(int)]).all()
+
+
+def test_three_classes(tiny, texts):
+    labels = np.array(["a", "b", "c", "a", "b", "c", "a", "b", "c", "a"] * 4)
+    model = tiny.set_params(max_epochs=20).fit(texts, labels)
+    assert model.classes_.tolist() == ["a", "b", "c"]
+    assert model.decision_function(texts).shape == (40, 3)
+    assert model.score(texts, labels) > 0.6
+
+
+def test_unusual_texts_get_probabilities(fitted):
+    probabilities = fitted.predict_proba([*UNUSUAL, "good " * 1_000_000])
+    assert np.isfinite(probabilities).all()
+    # Without a single known token they are the same text.
+    np.testing.assert_allclose(probabilities[[1, 3, 6]], probabilities[[0, 0, 0]], atol=1e-6)
+
+
+def test_unusual_texts_can_be_trained_on(tiny):
+    model = tiny.fit(UNUSUAL * 2, list("abcdefgh") * 2)
+    assert np.isfinite(model.predict_proba(UNUSUAL)).all()
+
+
+def test_fitting_twice_is_fitting_once(tiny, texts, labels):
+    first = tiny.fit(texts, labels).predict_proba(texts)
+    second = tiny.fit(texts, labels).predict_proba(texts)
+    np.testing.assert_array_equal(first, second)
+
+
+def test_seeds_matter_and_repeat(tiny, texts, labels):
+    def fit(seed):
+        return clone(tiny).set_params(random_state=seed).fit(texts, labels).predict_proba(texts)
+
+    np.testing.assert_array_equal(fit(1), fit(1))
+    np.testing.assert_array_equal(fit(np.random.RandomState(1)), fit(np.random.RandomState(1)))
+    assert np.abs(fit(1) - fit(2)).max() > 1e-3
+
+
+def test_global_random_states_are_untouched(texts, labels):
+    torch.manual_seed(3)
+    np.random.seed(3)  # noqa: NPY002  the global state is what is under test
+    before_torch, before_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    model = LSTMTextClassifier(random_state=0, max_epochs=1).fit(texts, labels)
+    model.partial_fit(texts, labels).predict_proba(texts)
+    assert torch.equal(torch.get_rng_state(), before_torch)
+    np.testing.assert_array_equal(np.random.get_state()[1], before_numpy)  # noqa: NPY002
+
+
+def test_without_random_state_numpys_global_seed_decides(tiny, texts, labels):
+    def fit():
+        np.random.seed(5)  # noqa: NPY002  the global state is what is under test
+        model = clone(tiny).set_params(random_state=None).fit(texts, labels)
+        return model.predict_proba(texts), np.random.random()  # noqa: NPY002
+
+    (first, after), (second, _) = fit(), fit()
+    np.testing.assert_array_equal(first, second)
+    np.random.seed(5)  # noqa: NPY002
+    np.random.randint(np.iinfo(np.int32).max)  # noqa: NPY002  the one draw
+    assert np.random.random() == after  # noqa: NPY002
+
+
+def test_results_do_not_depend_on_n_jobs(tiny, texts, labels):
+    def search(n_jobs):
+        search = GridSearchCV(tiny, {"hidden_size": [4, 8]}, cv=2, n_jobs=n_jobs)
+        with joblib.parallel_config("loky", inner_max_num_threads=1):
+            search.fit(texts, labels)
+        scores = [search.cv_results_[f"split{k}_test_score"] for k in range(2)]
+        return np.array(scores), search.predict_proba(texts)
+
+    for one, two in zip(search(1), search(2), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_unit_weights_equal_no_weights(tiny, texts, labels):
+    without = tiny.fit(texts, labels).predict_proba(texts)
+    for weights in (np.ones(len(texts)), np.full(len(texts), 7.0)):
+        weighted = tiny.fit(texts, labels, sample_weight=weights).predict_proba(texts)
+        np.testing.assert_array_equal(without, weighted)
+
+
+def test_texts_of_weight_zero_might_as_well_be_missing(tiny, texts, labels):
+    rows = np.arange(len(texts)) % 4 != 0
+    weights = rows.astype(float)
+    some = [text for text, row in zip(texts, rows, strict=True) if row]
+    zero = tiny.fit(
+        [t if r else "unseen word" for t, r in zip(texts, rows, strict=True)], labels, weights
+    )
+    expected = clone(tiny).fit(some, labels[rows])
+    assert zero.vectorizer_.vocabulary_ == expected.vectorizer_.vocabulary_
+    np.testing.assert_array_equal(zero.predict_proba(texts), expected.predict_proba(texts))
+
+
+def test_weights_move_the_answer(tiny):
+    texts, labels = ["same text"] * 40, ["a", "b"] * 20
+    weights = np.where(np.array(labels) == "a", 9.0, 1.0)
+    for arguments, parameters in (
+        ({"sample_weight": weights}, {}),
+        ({}, {"class_weight": {"a": 9.0, "b": 1.0}}),
+    ):
+        model = clone(tiny).set_params(max_epochs=30, label_smoothing=0.0, **parameters)
+        model.fit(texts, labels, **arguments)
+        assert model.predict_proba(["same text"])[0, 0] == pytest.approx(0.9, abs=0.05)
+
+
+def test_balanced_classes_get_the_same_say(tiny):
+    texts, labels = ["same text"] * 40, ["a"] * 32 + ["b"] * 8
+    model = tiny.set_params(class_weight="balanced", max_epochs=30).fit(texts, labels)
+    assert model.predict_proba(["same text"])[0, 0] == pytest.approx(0.5, abs=0.05)
+
+
+# How it trains
+
+
+def distinct(n_texts=400):
+    """Return different texts; a fifth of the labels can only be learnt by heart."""
+    rng = np.random.default_rng(0)
+    labels = np.array(["neg", "pos"])[np.arange(n_texts) % 2]
+    wrong = rng.random(n_texts) < 0.2
+    words = np.where((labels == "pos") ^ wrong, "good", "bad")
+    return [f"text {k} is {word}" for k, word in enumerate(words)], labels
+
+
+def test_early_stopping_keeps_the_best_weights():
+    texts, labels = distinct()
+    held_texts, held_labels = texts[300:], labels[300:]
+    model = LSTMTextClassifier(
+        **(TINY | {"max_epochs": 40, "lr": 0.05}), n_iter_no_change=2, calibrate=False
+    )
+    model.fit(texts[:300], labels[:300], X_val=held_texts, y_val=held_labels)
+    scores = model.validation_scores_
+    assert model.n_iter_ == len(scores) < 40
+    assert np.argmax(scores) == len(scores) - 3
+    score = -log_loss(held_labels, model.predict_proba(held_texts))
+    assert score == pytest.approx(max(scores), abs=1e-6)
+
+
+@pytest.mark.parametrize("scoring", ["accuracy", "f1_macro", "roc_auc", "neg_log_loss"])
+def test_a_scorer_judges_the_training(scoring):
+    texts, labels = distinct()
+    model = LSTMTextClassifier(**(TINY | {"max_epochs": 4}), scoring=scoring, calibrate=False)
+    model.fit(texts[:300], labels[:300], X_val=texts[300:], y_val=labels[300:])
+    score = get_scorer(scoring)(model, texts[300:], labels[300:])
+    assert score == pytest.approx(max(model.validation_scores_), abs=1e-6)
+
+
+def test_a_callable_judges_the_training(tiny):
+    texts, labels = distinct(100)
+
+    def wrong_answers(estimator, X, y):
+        return -float((estimator.predict(X) != y).sum())
+
+    model = tiny.set_params(scoring=wrong_answers).fit(texts, labels)
+    assert all(score <= 0 and score == int(score) for score in model.validation_scores_)
+
+
+def test_no_early_stopping_trains_on_all_texts_to_the_end(tiny, texts, labels):
+    model = tiny.set_params(early_stopping=False, max_epochs=7).fit(texts, labels)
+    assert model.n_iter_ == len(model.loss_curve_) == len(model.history_) == 7
+    assert model.validation_scores_ == []
+    assert model.temperature_ == 1.0
+    assert model.loss_curve_[-1] < model.loss_curve_[0]
+
+
+def test_temperature_calibrates_the_texts_set_aside():
+    texts, labels = distinct()
+    held = {"X_val": texts[200:], "y_val": labels[200:]}
+    # Trained by heart without brakes, so that it is far too sure of itself.
+    parameters = TINY | {"max_epochs": 30, "ema": None, "label_smoothing": 0.0}
+    parameters |= {"early_stopping": False, "lr_schedule": "constant"}
+    raw = LSTMTextClassifier(**parameters, calibrate=False).fit(texts[:200], labels[:200], **held)
+    calibrated = LSTMTextClassifier(**parameters).fit(texts[:200], labels[:200], **held)
+    assert raw.temperature_ == 1.0
+    assert calibrated.temperature_ > 1.0
+    assert (raw.predict(texts) == calibrated.predict(texts)).all()
+    losses = [log_loss(held["y_val"], m.predict_proba(held["X_val"])) for m in (raw, calibrated)]
+    assert losses[1] < losses[0]
+
+
+def test_warm_start_goes_on_from_the_weights(tiny, texts, labels):
+    model = tiny.set_params(warm_start=True, max_epochs=5).fit(texts, labels)
+    vocabulary, loss = model.vectorizer_.vocabulary_, model.loss_curve_[-1]
+    model.fit([*texts, "unseen"], [*labels, "pos"])
+    assert model.vectorizer_.vocabulary_ is vocabulary
+    assert model.loss_curve_[0] < loss * 1.5
+    assert model.set_params(warm_start=False).fit(texts, labels).loss_curve_[0] > loss * 1.5
+
+
+def test_partial_fit_keeps_vocabulary_and_learns(tiny, texts, labels):
+    model = tiny.partial_fit(texts[:10], labels[:10], classes=["neg", "pos"])
+    vocabulary = model.vectorizer_.vocabulary_
+    for _ in range(15):
+        model.partial_fit([*texts, "unseen word"], [*labels, "pos"])
+    assert model.vectorizer_.vocabulary_ is vocabulary
+    assert model.n_iter_ == 16
+    assert model.loss_curve_[-1] < model.loss_curve_[0]
+    assert model.score(texts, labels) > 0.9
+
+
+def test_partial_fit_can_start_with_one_of_the_classes(tiny, texts):
+    model = tiny.partial_fit(texts[:5], ["pos"] * 5, classes=["neg", "neutral", "pos"])
+    assert model.predict_proba(texts).shape == (40, 3)
+
+
+def test_partial_fit_goes_on_with_the_moments_of_adam(tiny, texts, labels):
+    tiny.partial_fit(texts, labels, classes=["neg", "pos"])
+    state = tiny.net_.optimizer_.state_dict()["state"]
+    steps = [int(s["step"]) for s in state.values()]
+    assert set(steps) == {5}
+    tiny.partial_fit(texts, labels)
+    assert [int(s["step"]) for s in state.values()] == steps
+    state = tiny.net_.optimizer_.state_dict()["state"]
+    assert [int(s["step"]) for s in state.values()] == [2 * step for step in steps]
+
+
+def test_verbose_levels(tiny, texts, labels, capfd):
+    tiny.set_params(max_epochs=2).fit(texts, labels)
+    assert capfd.readouterr() == ("", "")
+    tiny.set_params(verbose=1).fit(*distinct(60))
+    out, err = capfd.readouterr()
+    header, _, *lines = out.splitlines()
+    assert header.split() == ["epoch", "train_loss", "valid_accuracy", "valid_loss", "dur"]
+    assert [line.split()[0] for line in lines if line.strip()[:1].isdigit()] == ["1", "2"]
+    assert err == ""
+    tiny.set_params(verbose=2).fit(texts, labels)
+    assert "| 0/5 [" in capfd.readouterr().err
+
+
+class CountEpochs(Callback):
+    def __init__(self):
+        self.n_epochs = 0
+
+    def on_epoch_end(self, net, **kwargs):
+        self.n_epochs += 1
+
+
+def test_callbacks_run_on_copies(tiny, texts, labels):
+    callback = CountEpochs()
+    model = tiny.set_params(callbacks=[("count", callback)], max_epochs=3).fit(texts, labels)
+    assert callback.n_epochs == 0
+    assert dict(model.net_.callbacks_)["count"].n_epochs == 3
+
+
+def test_skorchs_early_stopping_is_no_interruption(tiny, texts, labels):
+    stopping = EarlyStopping(monitor="train_loss", patience=2, threshold=10.0, threshold_mode="abs")
+    model = tiny.set_params(callbacks=[stopping]).fit(texts, labels)
+    assert model.n_iter_ < 10
+
+
+class PressCtrlC(Callback):
+    """Sends this process the signal of Ctrl-C in the middle of an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_batch_end(self, net, **kwargs):
+        if len(net.history) == self.epoch and len(net.history[-1]["batches"]) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_ctrl_c_keeps_the_best_weights_so_far(tiny, epoch):
+    texts, labels = distinct()
+    tiny.set_params(callbacks=[PressCtrlC(epoch)])
+    with pytest.warns(UserWarning, match=f"Training was interrupted in epoch {epoch}; the best"):
+        tiny.fit(texts, labels, X_val=texts[:100], y_val=labels[:100])
+    assert tiny.n_iter_ == epoch - 1 == len(tiny.validation_scores_)
+    score = -log_loss(labels[:100], tiny.set_params(calibrate=False).predict_proba(texts[:100]))
+    if epoch > 1:
+        tiny.temperature_ = 1.0
+        score = -log_loss(labels[:100], tiny.predict_proba(texts[:100]))
+        assert score == pytest.approx(max(tiny.validation_scores_), abs=1e-6)
+
+
+def test_ctrl_c_ends_a_search(tiny, texts, labels):
+    search = GridSearchCV(tiny.set_params(callbacks=[PressCtrlC(1)]), {"lr": [0.1, 0.2]}, cv=2)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(texts, labels)
+
+
+def test_fits_in_threads_do_not_disturb_each_other(tiny, texts, labels):
+    expected = clone(tiny).fit(texts, labels).predict_proba(texts)
+    models = [clone(tiny) for _ in range(3)]
+    threads = [threading.Thread(target=model.fit, args=(texts, labels)) for model in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for model in models:
+        np.testing.assert_allclose(model.predict_proba(texts), expected, atol=1e-6)
+
+
+# What it says
+
+
+def refuse(match, model=None, X=None, y=None, **arguments):
+    model = LSTMTextClassifier(**TINY) if model is None else model
+    with pytest.raises((TypeError, ValueError), match=match):
+        model.fit(TEXTS if X is None else X, LABELS if y is None else y, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"X": "text"}, "X must be a sequence of texts; got a single str"),
+        ({"X": [*TEXTS[:9], None]}, r"X\[9\] must be a str; got None"),
+        ({"y": LABELS[:9]}, "X and y must have the same length; got 10 texts and 9 labels"),
+        ({"y": ["pos"] * 10}, "y must hold at least two classes; got one class: 'pos'"),
+        ({"y": np.linspace(0, 1, 10)}, "y must hold classes; got continuous numbers"),
+        ({"y": np.eye(10)}, "OneVsRestClassifier"),
+        ({"sample_weight": [1] * 9}, "got 9 weights and 10 texts"),
+        ({"sample_weight": [0] * 10}, "at least one weight above 0"),
+        ({"X_val": TEXTS}, "X_val and y_val must be given together; got X_val alone"),
+        ({"y_val": LABELS}, "X_val and y_val must be given together; got y_val alone"),
+        ({"X_val": TEXTS, "y_val": ["odd"] * 10}, "y_val must hold the known classes"),
+        ({"X_val": TEXTS, "y_val": LABELS[:9]}, "X_val and y_val must have the same length"),
+        ({"X_val": "text", "y_val": LABELS}, "X_val must be a sequence of texts"),
+    ],
+)
+def test_bad_input_keeps_an_earlier_fit(fitted, changes, match):
+    before = fitted.predict_proba(TEXTS)
+    refuse(match, fitted, **changes)
+    np.testing.assert_array_equal(fitted.predict_proba(TEXTS), before)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "match"),
+    [
+        ({"hidden_size": 0}, r"The 'hidden_size' parameter .* in the range \[1, inf\). Got 0"),
+        ({"dropout": 1.0}, r"The 'dropout' parameter .* in the range \[0.0, 1.0\). Got 1.0"),
+        (
+            {"backend": "cuda"},
+            "'backend' parameter .* must be a str among .* Got 'cuda' instead",
+        ),
+        ({"lr_schedule": "step"}, "The 'lr_schedule' parameter .* Got 'step' instead"),
+        ({"scoring": "log loss"}, "The 'scoring' parameter .* Got 'log loss' instead"),
+        ({"class_weight": "equal"}, "The 'class_weight' parameter .* Got 'equal' instead"),
+        ({"vectorizer": str.split}, "must be an instance of 'sklstm.vectorizer.Seq"),
+        ({"pooling": ("max", "average")}, "pooling must name one or more of"),
+        ({"device": "gpu"}, "device must be 'auto' or a device of torch .* got 'gpu'"),
+        ({"vectorizer": SequenceVectorizer(min_df=99)}, "stands in min_df=99 texts or more"),
+        ({"vectorizer": SequenceVectorizer(keep="all")}, "The 'keep' parameter of SequenceV"),
+    ],
+)
+def test_impossible_parameters_keep_an_earlier_fit(fitted, parameters, match):
+    before = fitted.predict_proba(TEXTS)
+    refuse(match, fitted.set_params(**parameters))
+    np.testing.assert_array_equal(fitted.predict_proba(TEXTS), before)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_cuda_where_there_is_none():
+    refuse("device='cuda' needs a CUDA device", LSTMTextClassifier(device="cuda"))
+
+
+def test_unknown_parameter_of_the_vectorizer(tiny):
+    with pytest.raises(ValueError, match="Invalid parameter 'min_dff' for estimator SequenceVec"):
+        tiny.set_params(vectorizer__min_dff=2)
+
+
+@pytest.mark.parametrize(
+    "method", ["predict", "predict_proba", "predict_log_proba", "decision_function", "transform"]
+)
+def test_before_fit(tiny, method):
+    with pytest.raises(NotFittedError):
+        getattr(tiny, method)(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("X", "match"), [("text", "got a single str"), ([], "X must hold at least one text")]
+)
+def test_bad_input_of_predict(fitted, X, match):
+    with pytest.raises((TypeError, ValueError), match=match):
+        fitted.predict(X)
+
+
+def test_partial_fit_says_what_is_wrong(tiny, fitted):
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        tiny.partial_fit(TEXTS, LABELS)
+    with pytest.raises(ValueError, match="classes must hold at least two classes; got one class"):
+        tiny.partial_fit(TEXTS, LABELS, classes=["pos"])
+    before = fitted.predict_proba(TEXTS)
+    with pytest.raises(ValueError, match=r"known classes \['neg', 'pos'\] only; got \['odd'\]"):
+        fitted.partial_fit(TEXTS, ["odd"] * 10)
+    with pytest.raises(ValueError, match="classes must be those of the first call"):
+        fitted.partial_fit(TEXTS, LABELS, classes=["neg", "odd"])
+    np.testing.assert_array_equal(fitted.predict_proba(TEXTS), before)
+
+
+def test_warm_start_refuses_new_classes(fitted):
+    refuse(
+        r"known classes \['neg', 'pos'\]", fitted.set_params(warm_start=True), y=list("abcdefghij")
+    )
+
+
+def test_a_fit_that_breaks_in_training_keeps_an_earlier_fit(fitted, texts, labels):
+    class Break(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise RuntimeError("broken")
+
+    before = fitted.predict_proba(texts)
+    for method in (fitted.set_params(warm_start=True).fit, fitted.partial_fit):
+        fitted.set_params(callbacks=[Break()])
+        with pytest.raises(RuntimeError, match="broken"):
+            method(texts, labels)
+        np.testing.assert_array_equal(fitted.predict_proba(texts), before)
+
+
+def test_a_fresh_process_loads_and_predicts(fitted, tmp_path):
+    """Five lines of a user, and neither triton nor CUDA is touched."""
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(fitted))
+    program = textwrap.dedent(
+        """
+        import pickle, sys, torch
+        model = pickle.load(open(sys.argv[1], "rb"))
+        print(model.predict(["a good film", "a bad film"]).tolist())
+        print("triton" in sys.modules, torch.cuda.is_initialized())
+        """
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "model.pkl")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.split("\n")[:2] == ["['pos', 'neg']", "False False"]
