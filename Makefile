@@ -1,0 +1,32 @@
+# On a fresh machine with Python >= 3.11 and make, each of these is the only command needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint docs clean
+
+demo: $(VENV)/.base                ## train beside the baselines and print the table
+	$(BIN)/python examples/compare_baselines.py
+
+test: $(VENV)/.test                ## all tests, doctests and coverage
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+lint: $(VENV)/.lint                ## style, imports, docstrings, formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+docs: $(VENV)/.docs                ## the site, into docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+clean:                             ## what the targets above made
+	rm -rf $(VENV) docs/_build docs/auto_examples docs/generated
+
+# A stamp a set of extras: installed anew when the requirements change.
+$(VENV)/.base: EXTRAS :=
+$(VENV)/.test: EXTRAS := [test]
+$(VENV)/.lint: EXTRAS := [lint]
+$(VENV)/.docs: EXTRAS := [docs]
+$(VENV)/.base $(VENV)/.test $(VENV)/.lint $(VENV)/.docs: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".$(EXTRAS)"
+	touch $@

@@ -1,0 +1,43 @@
+"""The site: numpydoc for the reference, the examples as a gallery."""
+
+from sklstm import __version__
+
+project = "sklstm"
+author = "the sklstm developers"
+copyright = "2026, the sklstm developers"
+version = release = __version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3
+autosummary_generate = True
+numpydoc_show_class_members = False
+html_theme = "pydata_sphinx_theme"
+html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
+
+
+def reset_argv(gallery_conf, script_vars):
+    """Give the comparison its plot; the other examples take no arguments."""
+    return ["--plot"] if "compare_baselines" in script_vars["src_file"] else []
+
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"(plot|compare)_",
+    "reset_argv": reset_argv,
+    "download_all_examples": False,
+    "show_memory": False,
+    "within_subsection_order": "FileNameSortKey",
+    "copyfile_regex": r".*\.md",
+    "ignore_pattern": r"__init__\.py",
+}

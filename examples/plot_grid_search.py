@@ -1,0 +1,66 @@
+"""
+Grid search beside Naive Bayes
+==============================
+
+One search over two kinds of pipelines: the classifier is a step like any other, and so are the
+parameters of its vectorizer.
+"""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import MultinomialNB
+from sklearn.pipeline import Pipeline
+
+from sklstm import LSTMTextClassifier
+from sklstm.datasets import load_docstrings
+
+docstrings = load_docstrings()
+texts, labels = docstrings.data[:1500], docstrings.target[:1500]
+
+# %%
+# Two grids, one search
+# ---------------------
+# ``n_jobs=2`` fits two candidates at a time, each on one thread.
+
+lstm = LSTMTextClassifier(embedding_dim=64, hidden_size=64, max_epochs=8, random_state=0)
+search = GridSearchCV(
+    Pipeline([("clf", lstm)]),
+    [
+        {"clf": [lstm], "clf__vectorizer__min_df": [1, 2], "clf__hidden_size": [32, 64]},
+        {
+            "clf": [Pipeline([("counts", CountVectorizer()), ("nb", MultinomialNB())])],
+            "clf__counts__ngram_range": [(1, 1), (1, 2)],
+            "clf__nb__alpha": [0.1, 1.0],
+        },
+    ],
+    cv=3,
+    n_jobs=2,
+    scoring=["accuracy", "neg_log_loss"],
+    refit="accuracy",
+).fit(texts, labels)
+
+# %%
+results = pd.DataFrame(search.cv_results_)
+results["model"] = [
+    ", ".join(
+        [
+            type(params["clf"]).__name__.replace("Pipeline", "MultinomialNB"),
+            *(f"{name.split('__')[-1]}={value}" for name, value in params.items() if name != "clf"),
+        ]
+    )
+    for params in results["params"]
+]
+print(
+    results.sort_values("rank_test_accuracy")[
+        ["model", "mean_test_accuracy", "std_test_accuracy", "mean_test_neg_log_loss"]
+    ].to_string(index=False, float_format="%.3f")
+)
+
+# %%
+figure, axis = plt.subplots(figsize=(9, 3), layout="constrained")
+axis.barh(results["model"], results["mean_test_accuracy"], xerr=results["std_test_accuracy"])
+axis.set(xlabel="accuracy, mean and deviation over 3 folds", xlim=(0.5, 1))
+axis.invert_yaxis()
+plt.show()

@@ -1,0 +1,66 @@
+"""Every example runs as it stands, in a fresh process, in an empty folder."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sklstm.datasets import load_docstrings
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def run(folder, *command):
+    return subprocess.run(
+        [sys.executable, "-W", "error", *map(str, command)],
+        cwd=folder,
+        env=os.environ | {"MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", [e for e in EXAMPLES if e.stem.startswith("plot_")], ids=str)
+def test_example_runs(example, tmp_path):
+    result = run(tmp_path, "-c", f"import matplotlib; exec(open({str(example)!r}).read())")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+
+
+def reviews():
+    """Return real texts: film reviews where the development data is, else docstrings."""
+    data = Path(os.environ.get("SKLSTM_DATA", ROOT.parent / "shared" / "data")) / "mr"
+    if data.exists():
+        return pd.read_csv(data / "train.csv.xz", keep_default_na=False)[:400]
+    docstrings = load_docstrings()
+    return pd.DataFrame({"text": docstrings.data, "label": docstrings.target})[:400]
+
+
+@pytest.mark.slow
+def test_comparison_on_a_file_of_ones_own(tmp_path):
+    table = reviews().rename(columns={"text": "review", "label": "stars"})
+    table.to_csv(tmp_path / "reviews.csv.xz", index=False)
+    columns = ["--text-column", "review", "--label-column", "stars"]
+    script = ROOT / "examples" / "compare_baselines.py"
+    options = ["--plot", "bars.png", "--json", "rows.json"]
+    result = run(tmp_path, script, "--train", "reviews.csv.xz", *columns, *options)
+    assert result.returncode == 0, result.stderr
+    rows = pd.read_json(tmp_path / "rows.json").set_index("model")
+    assert rows.shape == (5, 5)
+    assert (rows["accuracy"] > 0.4).all()
+    assert "LSTMTextClassifier" in result.stdout
+    assert (tmp_path / "bars.png").stat().st_size > 10_000
+
+
+def test_comparison_says_which_column_is_missing(tmp_path):
+    pd.DataFrame({"a": ["x"], "b": ["y"]}).to_csv(tmp_path / "table.csv", index=False)
+    script = ROOT / "examples" / "compare_baselines.py"
+    result = run(tmp_path, script, "--train", "table.csv")
+    assert result.returncode == 1
+    assert "must have the columns 'text' and 'label'; got ['a', 'b']" in result.stderr

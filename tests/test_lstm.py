@@ -1,0 +1,148 @@
+"""The layer beside torch.nn.LSTM, in whose place it can stand."""
+
+import pytest
+import torch
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from sklstm.lstm import LSTM, dropout_mask, mirror_index
+
+T, B, I, H = 7, 3, 5, 11  # noqa: E741  the letters of contract.py
+LENGTHS = torch.tensor([4, 7, 1])
+
+
+def pair(**settings):
+    """Return torch's layer and ours with its weights, in float64."""
+    generator = torch.Generator().manual_seed(0)
+    theirs = torch.nn.LSTM(I, H, dtype=torch.float64, **settings)
+    for parameter in theirs.parameters():
+        torch.nn.init.uniform_(parameter, -0.5, 0.5, generator=generator)
+    ours = LSTM(I, H, **settings).double()
+    ours.load_state_dict(theirs.state_dict())
+    return theirs, ours
+
+
+def draw(*shape):
+    generator = torch.Generator().manual_seed(sum(shape))
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+SETTINGS = [
+    {},
+    {"bias": False},
+    {"bidirectional": True},
+    {"num_layers": 3, "bidirectional": True},
+    {"num_layers": 2, "batch_first": True},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("backend", ["auto", "cpu", "reference"])
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "ragged"])
+def test_layer_matches_torch(settings, backend, lengths):
+    theirs, ours = pair(**settings)
+    ours.backend = backend
+    batch_first = settings.get("batch_first", False)
+    x = draw(B, T, I) if batch_first else draw(T, B, I)
+    n_states = settings.get("num_layers", 1) * (2 if settings.get("bidirectional") else 1)
+    states = (draw(n_states, B, H), draw(n_states, B, H) + 1)
+    packed = x
+    if lengths is not None:
+        packed = pack_padded_sequence(x, lengths, batch_first, enforce_sorted=False)
+    expected, (h_n, c_n) = theirs(packed, states)
+    if lengths is not None:
+        expected, _ = pad_packed_sequence(expected, batch_first, total_length=T)
+    output, (our_h_n, our_c_n) = ours(x, states, lengths)
+    for actual, wanted in ((output, expected), (our_h_n, h_n), (our_c_n, c_n)):
+        torch.testing.assert_close(actual, wanted, rtol=0, atol=1e-12)
+    weight = draw(*expected.shape)
+    for layer, out in ((theirs, expected), (ours, output)):
+        (out * weight).sum().backward()
+        assert layer is theirs or layer.weight_hh_l0.grad.abs().sum() > 0
+    for (name, parameter), (_, other) in zip(
+        ours.named_parameters(), theirs.named_parameters(), strict=True
+    ):
+        torch.testing.assert_close(
+            parameter.grad, other.grad, rtol=0, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def test_states_are_the_outputs():
+    _, ours = pair(bidirectional=True, num_layers=2)
+    x = draw(T, B, I)
+    output, _ = ours(x, lengths=LENGTHS)
+    torch.testing.assert_close(ours.states(x, LENGTHS), output, rtol=0, atol=1e-14)
+
+
+def test_torch_loads_our_weights():
+    ours = LSTM(I, H, num_layers=2, bidirectional=True)
+    torch.nn.LSTM(I, H, num_layers=2, bidirectional=True).load_state_dict(ours.state_dict())
+
+
+def test_padding_is_not_read():
+    ours = LSTM(I, H, bidirectional=True)
+    x = draw(T, B, I).float()
+    poisoned = x.clone()
+    for text, length in enumerate(LENGTHS):
+        poisoned[length:, text] = 1e3
+    torch.testing.assert_close(
+        ours.states(poisoned, LENGTHS), ours.states(x, LENGTHS), rtol=0, atol=0
+    )
+
+
+def test_first_weights():
+    ours = LSTM(I, H, generator=torch.Generator().manual_seed(0))
+    gate = ours.weight_hh_l0.detach()[:H]
+    torch.testing.assert_close(gate @ gate.T, torch.eye(H), rtol=0, atol=1e-5)
+    bias = (ours.bias_ih_l0 + ours.bias_hh_l0).detach()
+    assert bias.view(4, H).mean(dim=1).tolist() == [0.0, 1.0, 0.0, 0.0]
+    again = LSTM(I, H, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(again.weight_ih_l0, ours.weight_ih_l0)
+
+
+def test_dropout_between_layers_while_training():
+    generator = torch.Generator().manual_seed(0)
+    ours = LSTM(I, H, num_layers=2, dropout=0.5, generator=generator)
+    x = draw(T, B, I).float()
+    one, other = ours.states(x), ours.states(x)
+    assert not torch.equal(one, other)
+    ours.eval()
+    assert torch.equal(ours.states(x), ours.states(x))
+
+
+def test_dropout_mask_has_mean_one():
+    mask = dropout_mask(
+        torch.empty(0), (200, 300), p=0.25, generator=torch.Generator().manual_seed(0)
+    )
+    assert set(mask.unique().tolist()) == {0.0, pytest.approx(4 / 3)}
+    assert mask.mean().item() == pytest.approx(1.0, abs=0.01)
+
+
+def test_mirror_is_its_own_inverse():
+    index = mirror_index(LENGTHS, n_steps=T, n_texts=B, device=torch.device("cpu"))
+    assert torch.equal(index[index], torch.arange(T * B))
+    assert index.view(T, B)[:4, 0].tolist() == [9, 6, 3, 0]
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (
+            lambda m: m(torch.zeros(T, B, 4)),
+            r"input must have shape \(T, B, I\) with I=.*=5 .*3, 4",
+        ),
+        (lambda m: m(torch.zeros(T, I)), r"input must have shape .* got \(7, 5\)"),
+        (lambda m: m(torch.zeros(0, B, I)), r"T, B >= 1; got \(0, 3, 5\)"),
+        (
+            lambda m: m(torch.zeros(T, B, I), (torch.zeros(1, B, H), torch.zeros(1, B, 9))),
+            r"c_0 must have shape \(layers \* directions, B, H\) = \(1, 3, 11\); got \(1, 3, 9\)",
+        ),
+        (lambda m: m(torch.zeros(T, B, I), lengths=torch.tensor([8, 1, 1])), "between 1 and T=7"),
+    ],
+)
+def test_wrong_calls_get_a_sentence(call, match):
+    with pytest.raises(ValueError, match=match):
+        call(LSTM(I, H))
+
+
+def test_print_tells_the_settings():
+    assert repr(LSTM(I, H)) == "LSTM(5, 11, num_layers=1, bidirectional=False, backend='auto')"

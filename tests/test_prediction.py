@@ -1,0 +1,55 @@
+"""Whole data sets through a network, and the temperature."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+
+from sklstm.batching import RaggedIds
+from sklstm.prediction import compute_logits, compute_pooled, fit_temperature, mean_log_loss
+from tests.test_network import build
+
+
+def ragged(n_texts=700):
+    lengths = np.random.default_rng(0).integers(1, 60, size=n_texts)
+    ids = np.random.default_rng(1).integers(1, 20, size=lengths.sum()).astype(np.int32)
+    return RaggedIds(ids, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def test_results_stand_in_the_order_of_the_texts():
+    network, texts = build(dropout=0.5), ragged()
+    logits, pooled = compute_logits(network, texts), compute_pooled(network, texts)
+    assert logits.shape == (700, 3) and logits.dtype == np.float64
+    assert pooled.shape == (700, 16) and pooled.dtype == np.float32
+    network.eval()
+    for row in (0, 350, 699):
+        ids, lengths = texts.pad(np.array([row]))
+        with torch.no_grad():
+            np.testing.assert_allclose(logits[row], network(ids, lengths)[0], atol=1e-6)
+            np.testing.assert_allclose(pooled[row], network.pool(ids, lengths)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_prediction_leaves_the_mode_as_it_was(training):
+    network = build().train(training)
+    compute_logits(network, ragged(3))
+    assert network.training == training
+
+
+def test_no_texts():
+    assert compute_logits(build(), ragged(0)).shape == (0, 3)
+
+
+def test_mean_log_loss_by_hand():
+    logits = np.log([[0.9, 0.1], [0.5, 0.5]])
+    loss = mean_log_loss(logits, np.array([0, 1]), np.array([3.0, 1.0]))
+    assert loss == pytest.approx(-(3 * np.log(0.9) + np.log(0.5)) / 4)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_temperature_is_found_again(temperature):
+    rng = np.random.default_rng(0)
+    honest = rng.normal(size=(20_000, 3))
+    targets = (softmax(honest, axis=1).cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1)
+    found = fit_temperature(honest * temperature, targets, np.ones(20_000))
+    assert found == pytest.approx(temperature, rel=0.05)

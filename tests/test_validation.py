@@ -1,0 +1,104 @@
+"""The texts set aside."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import make_scorer, roc_auc_score
+
+from sklstm.batching import RaggedIds
+from sklstm.prediction import compute_logits
+from sklstm.validation import MIN_TEXTS_FOR_TEMPERATURE, Validation, split_validation
+from tests.test_network import build
+
+
+def split(texts, targets, fraction=0.1, seed=0):
+    rng = np.random.default_rng(seed)
+    return split_validation(texts, np.asarray(targets), fraction=fraction, rng=rng)
+
+
+def test_each_class_gives_its_share():
+    texts = [f"text {k}" for k in range(1000)]
+    targets = np.repeat([0, 1, 2], [600, 300, 100])
+    train, valid = split(texts, targets)
+    assert np.bincount(targets[valid]).tolist() == [60, 30, 10]
+    assert sorted([*train, *valid]) == list(range(1000))
+
+
+def test_equal_texts_stay_on_one_side():
+    texts = [f"text {k % 50}" for k in range(300)]
+    train, valid = split(texts, np.arange(300) % 2)
+    assert len(valid) > 0
+    assert not {texts[k] for k in train} & {texts[k] for k in valid}
+
+
+def test_small_classes_stay_in_training():
+    texts = [f"text {k}" for k in range(104)]
+    targets = [0] * 100 + [1] * 4
+    train, valid = split(texts, targets)
+    assert {100, 101, 102, 103} <= set(train)
+    assert len(valid) == 10
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.99])
+def test_training_always_keeps_every_class(fraction):
+    train, _ = split(["a", "b", "c", "d", "e", "f"], [0, 0, 1, 1, 2, 2], fraction)
+    assert {k // 2 for k in train} == {0, 1, 2}
+
+
+def test_split_follows_the_seed():
+    texts = [f"text {k}" for k in range(100)]
+    assert split(texts, [0, 1] * 50)[1].tolist() == split(texts, [0, 1] * 50)[1].tolist()
+    assert split(texts, [0, 1] * 50)[1].tolist() != split(texts, [0, 1] * 50, seed=1)[1].tolist()
+
+
+def validation(scoring=None, n_classes=2, n_texts=60, targets=None):
+    lengths = np.full(n_texts, 3)
+    ids = np.random.default_rng(0).integers(3, 20, size=3 * n_texts).astype(np.int32)
+    texts = RaggedIds(ids, np.concatenate([[0], np.cumsum(lengths)]))
+    return Validation(
+        [f"text {k}" for k in range(n_texts)],
+        texts,
+        np.arange(n_texts) % n_classes if targets is None else targets,
+        np.ones(n_texts),
+        classes=np.array(["a", "b", "c"])[:n_classes],
+        scoring=scoring,
+    )
+
+
+@pytest.mark.parametrize("scoring", ["accuracy", "roc_auc", "neg_log_loss", "average_precision"])
+def test_scorers_of_two_classes(scoring):
+    judgement = validation("accuracy").judge(build(n_classes=2))
+    assert judgement["valid_score"] == pytest.approx(judgement["valid_accuracy"])
+    judged = validation(scoring)
+    judgement = judged.judge(build(n_classes=2))
+    assert np.isfinite(judgement["valid_score"])
+    assert judged.monitor == "valid_score"
+    if scoring == "neg_log_loss":
+        assert judgement["valid_score"] == pytest.approx(-judgement["valid_loss"])
+
+
+def test_scorers_of_three_classes():
+    scorer = make_scorer(roc_auc_score, response_method="predict_proba", multi_class="ovr")
+    for scoring in ("f1_macro", scorer):
+        judgement = validation(scoring, n_classes=3).judge(build(n_classes=3))
+        assert 0 <= judgement["valid_score"] <= 1
+
+
+def test_without_a_scorer_the_log_loss_is_watched():
+    judged = validation()
+    assert judged.monitor == "valid_loss"
+    assert set(judged.judge(build(n_classes=2))) == {"valid_loss", "valid_accuracy"}
+
+
+@pytest.mark.parametrize(
+    ("n_texts", "targets"),
+    [(MIN_TEXTS_FOR_TEMPERATURE - 1, None), (MIN_TEXTS_FOR_TEMPERATURE, np.zeros(100, dtype=int))],
+)
+def test_too_little_to_tell_the_temperature(n_texts, targets):
+    assert validation(n_texts=n_texts, targets=targets).temperature(build(n_classes=2)) == 1.0
+
+
+def test_temperature_lowers_the_loss():
+    judged, network = validation(n_texts=MIN_TEXTS_FOR_TEMPERATURE), build(n_classes=2)
+    logits = compute_logits(network, judged.texts)
+    judged.targets = logits.argmax(axis=1)
+    assert judged.temperature(network) < 1.0
