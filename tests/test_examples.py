@@ -37,7 +37,7 @@ def reviews():
     """Return real texts: film reviews where the development data is, else docstrings."""
     data = Path(os.environ.get("SKLSTM_DATA", ROOT.parent / "shared" / "data")) / "mr"
     if data.exists():
-        return pd.read_csv(data / "train.csv.xz", keep_default_na=False)[:400]
+        return pd.read_csv(data / "train.csv.xz", keep_default_na=False).sample(400, random_state=0)
     docstrings = load_docstrings()
     return pd.DataFrame({"text": docstrings.data, "label": docstrings.target})[:400]
 

@@ -196,14 +196,15 @@ def test_calibration_of_an_unfitted_and_of_a_frozen_classifier(tiny, fitted, tex
 
 def test_self_training_uses_unlabelled_texts(tiny, texts, labels):
     """scikit-learn's SelfTrainingClassifier takes matrices of numbers only: give it row numbers."""
-    partly = np.where(np.arange(len(labels)) % 10 == 0, "none", labels)
+    partly = np.where(np.arange(len(labels)) >= 30, "none", labels)
     targets = np.select([partly == "pos", partly == "neg"], [1, 0], -1)
     rows = np.arange(len(texts)).reshape(-1, 1)
     look_up = FunctionTransformer(lambda rows: [texts[row] for row in rows[:, 0]])
+    tiny.set_params(max_epochs=20)
     model = SelfTrainingClassifier(make_pipeline(look_up, tiny), threshold=0.6, max_iter=2)
     model.fit(rows, targets)
     assert (model.transduction_ != -1).sum() > (targets != -1).sum()
-    assert (model.predict(rows) == (labels == "pos")).mean() >= 0.8
+    assert (model.predict(rows) == (labels == "pos")).mean() >= 0.9
 
 
 def test_one_vs_rest_and_multi_output(tiny, texts, labels):

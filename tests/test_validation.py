@@ -64,7 +64,7 @@ def validation(scoring=None, n_classes=2, n_texts=60, targets=None):
     )
 
 
-@pytest.mark.parametrize("scoring", ["accuracy", "roc_auc", "neg_log_loss", "average_precision"])
+@pytest.mark.parametrize("scoring", ["accuracy", "roc_auc", "neg_log_loss", "balanced_accuracy"])
 def test_scorers_of_two_classes(scoring):
     judgement = validation("accuracy").judge(build(n_classes=2))
     assert judgement["valid_score"] == pytest.approx(judgement["valid_accuracy"])
