@@ -17,6 +17,8 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
+# The gallery's settings hold a function, which sphinx cannot cache.
+suppress_warnings = ["config.cache"]
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 autosummary_generate = True

@@ -153,7 +153,6 @@ def plot(rows, path):
         axis.set_xlabel(measure)
         axis.margins(x=0.18)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_xlim(left=max(0.0, 2 * min(row["accuracy"] for row in rows) - 1))
     axes[0].invert_yaxis()
     axes[0].set_title("higher is better", fontsize="small")
     axes[1].set_title("lower is better", fontsize="small")

@@ -17,18 +17,19 @@ from sklstm import LSTMTextClassifier
 from sklstm.datasets import load_docstrings
 
 docstrings = load_docstrings()
-texts, labels = docstrings.data[:1500], docstrings.target[:1500]
+texts, labels = docstrings.data[:2000], docstrings.target[:2000]
 
 # %%
 # Two grids, one search
 # ---------------------
-# ``n_jobs=2`` fits two candidates at a time, each on one thread.
+# ``n_jobs=2`` fits two candidates at a time, each on one thread. With 1,300 texts to learn from,
+# naive Bayes is hard to beat; that is worth knowing before one pays for a network.
 
-lstm = LSTMTextClassifier(embedding_dim=64, hidden_size=64, max_epochs=8, random_state=0)
+lstm = LSTMTextClassifier(random_state=0)
 search = GridSearchCV(
     Pipeline([("clf", lstm)]),
     [
-        {"clf": [lstm], "clf__vectorizer__min_df": [1, 2], "clf__hidden_size": [32, 64]},
+        {"clf": [lstm], "clf__vectorizer__min_df": [1, 2], "clf__hidden_size": [32, 128]},
         {
             "clf": [Pipeline([("counts", CountVectorizer()), ("nb", MultinomialNB())])],
             "clf__counts__ngram_range": [(1, 1), (1, 2)],
@@ -60,7 +61,13 @@ print(
 
 # %%
 figure, axis = plt.subplots(figsize=(9, 3), layout="constrained")
-axis.barh(results["model"], results["mean_test_accuracy"], xerr=results["std_test_accuracy"])
-axis.set(xlabel="accuracy, mean and deviation over 3 folds", xlim=(0.5, 1))
+colors = ["tab:orange" if name.startswith("LSTM") else "tab:gray" for name in results["model"]]
+axis.barh(
+    results["model"],
+    results["mean_test_accuracy"],
+    xerr=results["std_test_accuracy"],
+    color=colors,
+)
+axis.set(xlabel="accuracy, mean and deviation over 3 folds", xlim=(0, 1))
 axis.invert_yaxis()
 plt.show()
