@@ -22,7 +22,6 @@ from torch import nn
 from sklstm import SequenceVectorizer
 from sklstm.batching import RaggedIds, TrainingBatches
 from sklstm.datasets import load_docstrings
-from sklstm.network import LSTMTextNetwork
 from sklstm.prediction import compute_logits
 from sklstm.training import build_net, train
 
@@ -87,21 +86,21 @@ class Ours:
 
     def __init__(self, ids, offsets, targets, n_ids, n_classes, backend):
         self.texts = RaggedIds(ids, offsets)
-        self.network = LSTMTextNetwork(
-            n_ids=n_ids,
-            n_classes=n_classes,
-            embedding_dim=EMBEDDING,
-            hidden_size=HIDDEN,
-            num_layers=1,
-            bidirectional=True,
-            attention=None,
-            pooling=("mean",),
-            dropout=0.0,
-            embedding_dropout=0.0,
-            word_dropout=0.0,
-            backend=backend,
-            generator=torch.Generator().manual_seed(0),
-        )
+        network = {
+            "n_ids": n_ids,
+            "n_classes": n_classes,
+            "embedding_dim": EMBEDDING,
+            "hidden_size": HIDDEN,
+            "num_layers": 1,
+            "bidirectional": True,
+            "attention": None,
+            "pooling": ("mean",),
+            "dropout": 0.0,
+            "embedding_dropout": 0.0,
+            "word_dropout": 0.0,
+            "backend": backend,
+            "generator": torch.Generator().manual_seed(0),
+        }
         self.batches = TrainingBatches(
             self.texts,
             targets,
@@ -110,14 +109,14 @@ class Ours:
             rng=np.random.default_rng(0),
         )
         self.net = build_net(
-            self.network, lr=1e-3, weight_decay=0.0, label_smoothing=0.0, device="cpu", verbose=0
+            network, lr=1e-3, weight_decay=0.0, label_smoothing=0.0, device="cpu", verbose=0
         )
 
     def fit(self):
         train(self.net, self.batches, max_epochs=1)
 
     def predict(self):
-        return compute_logits(self.network, self.texts)
+        return compute_logits(self.net.module_, self.texts)
 
 
 def load(path, n_texts):

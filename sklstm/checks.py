@@ -20,6 +20,7 @@ __all__ = [
     "check_pooling",
     "check_sample_weight",
     "check_same_length",
+    "check_same_network",
     "check_texts",
     "encode_labels",
     "fit_context",
@@ -281,6 +282,16 @@ def check_pooling(pooling, known: Iterable[str]) -> None:
             f"pooling must name one or more of {', '.join(map(repr, sorted(known)))}; "
             f"got {pooling!r}."
         )
+
+
+def check_same_network(earlier: dict, now: dict) -> None:
+    """Raise ValueError unless a network of the settings ``now`` can take the earlier weights."""
+    for name in ("embedding_dim", "hidden_size", "num_layers", "bidirectional", "pooling"):
+        if earlier[name] != now[name]:
+            raise ValueError(
+                f"{name} must stay {earlier[name]!r}, as in the fit that warm_start or partial_fit "
+                f"goes on from; got {now[name]!r}. Use fit with warm_start=False to begin anew."
+            )
 
 
 def fitted_by_meta_estimator() -> bool:

@@ -25,6 +25,7 @@ from sklstm.checks import (
     check_labels,
     check_pooling,
     check_same_length,
+    check_same_network,
     check_sample_weight,
     check_texts,
     encode_labels,
@@ -32,17 +33,18 @@ from sklstm.checks import (
     fitted_by_meta_estimator,
 )
 from sklstm.kernels.dispatch import BACKENDS
-from sklstm.network import POOLINGS, LSTMTextNetwork
+from sklstm.network import POOLINGS
 from sklstm.prediction import compute_logits, compute_pooled
 from sklstm.training import (
     SCHEDULES,
     Schedule,
     build_net,
     count_epochs,
+    go_on,
     resolve_device,
     train,
 )
-from sklstm.validation import Validation, split_validation
+from sklstm.validation import LabelledTexts, Validation, split_validation
 from sklstm.vectorizer import SequenceVectorizer
 
 
@@ -317,40 +319,35 @@ class LSTMTextClassifier(
         TypeError, ValueError
             If an argument or a parameter is not what it must be. An earlier fit stays as it was.
         """
-        check_pooling(self.pooling, POOLINGS)
-        device = resolve_device(self.device)
-        texts, labels = check_texts(X), check_labels(y)
-        check_same_length(texts, labels)
+        device = self._check_parameters()
         going_on = self.warm_start and hasattr(self, "net_")
-        classes, targets = encode_labels(labels, self.classes_ if going_on else None)
-        weights = check_sample_weight(sample_weight, self.class_weight, labels)
+        classes, data = self._check_data(
+            X, y, sample_weight, classes=self.classes_ if going_on else None
+        )
         held_out = self._check_validation(X_val, y_val, classes)
-        rng, generator = self._random_sources()
-        texts, targets, weights = _drop_weightless(texts, targets, weights)
+        rng, generator = self._random_sources(going_on)
         if held_out is None and self.early_stopping:
-            rows, held = split_validation(
-                texts, targets, fraction=self.validation_fraction, rng=rng
-            )
-            held_out = _choose(texts, targets, weights, held) if len(held) else None
-            texts, targets, weights = _choose(texts, targets, weights, rows)
+            data, held_out = split_validation(data, fraction=self.validation_fraction, rng=rng)
 
-        vectorizer, ids = self._vectorize(texts, going_on)
-        validation = self._build_validation(held_out, vectorizer, classes, weights.mean())
-        network = (
-            copy.deepcopy(self.net_.module_)
-            if going_on
-            else self._build_network(vectorizer, len(classes), generator)
-        )
-        batches = TrainingBatches(
-            ids, targets, weights / weights.mean(), batch_size=self.batch_size, rng=rng
-        )
+        vectorizer, ids = self._vectorize(data.texts, going_on)
+        batches = self._cut(ids, data, rng)
+        validation = self._judge_by(held_out, vectorizer, classes)
         max_epochs = count_epochs(self.max_epochs, n_batches=len(batches))
-        net = self._build_net(network, device, batches, max_epochs, validation)
+        net = self._build_net(
+            self._network_settings(vectorizer, classes, generator),
+            device=device,
+            n_batches=len(batches),
+            going_on=going_on,
+            schedule=Schedule(self.lr_schedule, max_epochs * len(batches)),
+            ema=self.ema,
+            validation=validation,
+        )
         interrupted = train(net, batches, max_epochs=max_epochs)
-        temperature = validation.temperature(network) if validation and self.calibrate else 1.0
-        # Fitting again starts with fresh moments, so a pickle need not carry these.
+        calibrates = validation is not None and self.calibrate
+        temperature = validation.temperature(net.module_) if calibrates else 1.0
+        # What comes next starts with fresh moments, so a pickle need not carry these.
         net.optimizer_.state.clear()
-        self._keep(classes, vectorizer, net, temperature)
+        self._keep(classes, vectorizer, net, temperature, rng)
         if interrupted:
             self._tell_interrupted()
         return self
@@ -383,32 +380,23 @@ class LSTMTextClassifier(
             If an argument or a parameter is not what it must be, or a label is not in
             ``classes``. What was learnt before stays as it was.
         """
-        check_pooling(self.pooling, POOLINGS)
-        device = resolve_device(self.device)
-        texts, labels = check_texts(X), check_labels(y)
-        check_same_length(texts, labels)
+        device = self._check_parameters()
         going_on = hasattr(self, "net_")
-        classes = self._all_classes(classes)
-        _, targets = encode_labels(labels, classes)
-        weights = check_sample_weight(sample_weight, self.class_weight, labels)
-        rng, generator = self._random_sources()
-        texts, targets, weights = _drop_weightless(texts, targets, weights)
+        classes, data = self._check_data(X, y, sample_weight, classes=self._all_classes(classes))
+        rng, generator = self._random_sources(going_on)
 
-        vectorizer, ids = self._vectorize(texts, going_on)
-        network = (
-            copy.deepcopy(self.net_.module_)
-            if going_on
-            else self._build_network(vectorizer, len(classes), generator)
+        vectorizer, ids = self._vectorize(data.texts, going_on)
+        batches = self._cut(ids, data, rng)
+        net = self._build_net(
+            self._network_settings(vectorizer, classes, generator),
+            device=device,
+            n_batches=len(batches),
+            going_on=going_on,
         )
-        batches = TrainingBatches(
-            ids, targets, weights / weights.mean(), batch_size=self.batch_size, rng=rng
-        )
-        net = self._build_net(network, device, batches, max_epochs=None, validation=None)
         if going_on:
-            net.optimizer_.load_state_dict(copy.deepcopy(self.net_.optimizer_.state_dict()))
             net.history = copy.deepcopy(self.net_.history)
         interrupted = train(net, batches, max_epochs=1)
-        self._keep(classes, vectorizer, net, temperature=1.0)
+        self._keep(classes, vectorizer, net, 1.0, rng)
         if interrupted:
             self._tell_interrupted()
         return self
@@ -502,8 +490,23 @@ class LSTMTextClassifier(
     def _encode(self, X):
         return RaggedIds(*self.vectorizer_.transform_ragged(check_texts(X)))
 
+    def _check_parameters(self):
+        """Check what ``_parameter_constraints`` cannot; return the device."""
+        check_pooling(self.pooling, POOLINGS)
+        return resolve_device(self.device)
+
+    def _check_data(self, X, y, sample_weight, classes, names=("X", "y")):
+        """Return the classes and the texts with their targets and weights."""
+        texts, labels = check_texts(X, name=names[0]), check_labels(y, name=names[1])
+        check_same_length(texts, labels, names=names)
+        classes, targets = encode_labels(labels, classes, name=names[1])
+        weights = check_sample_weight(sample_weight, self.class_weight, labels)
+        data = LabelledTexts(texts, targets, weights)
+        # Texts of weight 0 must not even shape the vocabulary.
+        return classes, data if weights.all() else data.choose(np.flatnonzero(weights))
+
     def _check_validation(self, X_val, y_val, classes):
-        """Return the given validation texts, targets and weights, or None."""
+        """Return the validation texts that were given, or None."""
         if (X_val is None) != (y_val is None):
             raise ValueError(
                 "X_val and y_val must be given together; "
@@ -511,10 +514,7 @@ class LSTMTextClassifier(
             )
         if X_val is None:
             return None
-        texts, labels = check_texts(X_val, name="X_val"), check_labels(y_val, name="y_val")
-        check_same_length(texts, labels, names=("X_val", "y_val"))
-        _, targets = encode_labels(labels, classes, name="y_val")
-        return texts, targets, check_sample_weight(None, self.class_weight, labels)
+        return self._check_data(X_val, y_val, None, classes, names=("X_val", "y_val"))[1]
 
     def _all_classes(self, classes):
         """Return the classes of all calls of partial_fit."""
@@ -529,8 +529,14 @@ class LSTMTextClassifier(
             raise ValueError("classes must be passed on the first call to partial_fit; got None.")
         return encode_labels(check_labels(classes, name="classes"), name="classes")[0]
 
-    def _random_sources(self):
-        """Return numpy's generator for the order of texts and torch's for weights and masks."""
+    def _random_sources(self, going_on):
+        """Return numpy's generator for the order of texts and torch's for weights and masks.
+
+        Going on, numpy's is the one of the call before, and ``go_on`` does the same for torch's:
+        otherwise each call of partial_fit would repeat order and masks of the last.
+        """
+        if going_on:
+            return copy.deepcopy(self._rng), torch.Generator()
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         return np.random.default_rng(seed), torch.Generator().manual_seed(int(seed))
 
@@ -541,63 +547,68 @@ class LSTMTextClassifier(
         vectorizer = SequenceVectorizer() if self.vectorizer is None else clone(self.vectorizer)
         return vectorizer, RaggedIds(*vectorizer.fit_ragged(texts))
 
-    def _build_validation(self, held_out, vectorizer, classes, scale):
+    def _cut(self, ids, data, rng):
+        """Return the batches to train on; the weights get a mean of 1."""
+        weights = data.weights / data.weights.mean()
+        return TrainingBatches(ids, data.targets, weights, batch_size=self.batch_size, rng=rng)
+
+    def _judge_by(self, held_out, vectorizer, classes):
         """Return what judges the training, or None without texts to judge by."""
         if held_out is None:
             return None
-        texts, targets, weights = held_out
-        return Validation(
-            texts,
-            RaggedIds(*vectorizer.transform_ragged(texts)),
-            targets,
-            weights / scale,
-            classes=classes,
-            scoring=self.scoring,
-        )
+        ids = RaggedIds(*vectorizer.transform_ragged(held_out.texts))
+        return Validation(held_out, ids, classes=classes, scoring=self.scoring)
 
-    def _build_network(self, vectorizer, n_classes, generator):
-        return LSTMTextNetwork(
-            n_ids=len(vectorizer.get_feature_names_out()),
-            n_classes=n_classes,
-            embedding_dim=self.embedding_dim,
-            hidden_size=self.hidden_size,
-            num_layers=self.num_layers,
-            bidirectional=self.bidirectional,
-            attention=self.attention,
-            pooling=(self.pooling,) if isinstance(self.pooling, str) else tuple(self.pooling),
-            dropout=self.dropout,
-            embedding_dropout=self.embedding_dropout,
-            word_dropout=self.word_dropout,
-            backend=self.backend,
-            generator=generator,
-        )
+    def _network_settings(self, vectorizer, classes, generator):
+        return {
+            "n_ids": len(vectorizer.get_feature_names_out()),
+            "n_classes": len(classes),
+            "embedding_dim": self.embedding_dim,
+            "hidden_size": self.hidden_size,
+            "num_layers": self.num_layers,
+            "bidirectional": self.bidirectional,
+            "attention": self.attention,
+            "pooling": (self.pooling,) if isinstance(self.pooling, str) else tuple(self.pooling),
+            "dropout": self.dropout,
+            "embedding_dropout": self.embedding_dropout,
+            "word_dropout": self.word_dropout,
+            "backend": self.backend,
+            "generator": generator,
+        }
 
-    def _build_net(self, network, device, batches, max_epochs, validation):
-        """Return the net; without ``max_epochs`` it is for partial_fit: one steady epoch."""
-        whole = max_epochs is not None
-        return build_net(
+    def _build_net(
+        self, network, *, device, n_batches, going_on, schedule=None, ema=None, validation=None
+    ):
+        """Return a net, with the weights of the net before if it goes on from there."""
+        if going_on:
+            check_same_network(self.net_.get_params_for("module"), network)
+        net = build_net(
             network,
             lr=self.lr,
             weight_decay=self.weight_decay,
             label_smoothing=self.label_smoothing,
             device=device,
             verbose=int(self.verbose),
-            schedule=Schedule(self.lr_schedule, max_epochs * len(batches)) if whole else None,
-            ema=self.ema if whole else None,
+            schedule=schedule,
+            ema=ema,
             judge=validation.judge if validation else None,
             monitor=validation.monitor if validation else "valid_loss",
             patience=self.n_iter_no_change if validation and self.early_stopping else None,
             tol=self.tol,
             user_callbacks=self.callbacks,
-            n_batches=len(batches),
+            n_batches=n_batches,
         )
+        if going_on:
+            go_on(net, self.net_)
+        return net
 
-    def _keep(self, classes, vectorizer, net, temperature):
+    def _keep(self, classes, vectorizer, net, temperature, rng):
         """Set all learnt attributes together, so that a failed fit sets none."""
         self.classes_ = classes
         self.vectorizer_ = vectorizer
         self.net_ = net
         self.temperature_ = temperature
+        self._rng = rng
         self.history_ = [dict(row) for row in net.history]
         self.n_iter_ = len(self.history_)
         self.loss_curve_ = [row["train_loss"] for row in self.history_]
@@ -626,14 +637,3 @@ class LSTMTextClassifier(
         tags.input_tags.one_d_array = True
         tags.transformer_tags.preserves_dtype = []  # texts have none; features are float32
         return tags
-
-
-def _drop_weightless(texts, targets, weights):
-    """Leave out texts of weight 0: they must not even shape the vocabulary."""
-    if weights.all():
-        return texts, targets, weights
-    return _choose(texts, targets, weights, np.flatnonzero(weights))
-
-
-def _choose(texts, targets, weights, rows):
-    return [texts[row] for row in rows], targets[rows], weights[rows]

@@ -203,6 +203,19 @@ class Judge(Callback):
         self.judge = None
 
 
+class Diverged(Callback):
+    """Ends a training whose loss is no number any more; nothing after it could help."""
+
+    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """Raise ValueError unless the training loss is finite."""
+        loss = net.history[-1, "train_loss"]
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"Training diverged: the loss of epoch {len(net.history)} is {loss}. "
+                f"Lower lr, which is {net.lr}."
+            )
+
+
 class Schedule:
     """The factor of the learning rate at each update: a linear rise, then the chosen way down.
 
@@ -236,7 +249,7 @@ SCHEDULES = {
 
 
 def build_net(
-    network: LSTMTextNetwork,
+    network: dict,
     *,
     lr: float,
     weight_decay: float,
@@ -252,12 +265,12 @@ def build_net(
     user_callbacks: list | None = None,
     n_batches: int | None = None,
 ) -> TextNet:
-    """Return an initialised net around a network.
+    """Return an initialised net around a new network of these settings.
 
     The order of the callbacks is the order in which an epoch ends: the average of the weights
     is shown, judged, kept if it is the best, and printed.
     """
-    callbacks = [("clip", GradientNormClipping(MAX_GRADIENT_NORM))]
+    callbacks = [("clip", GradientNormClipping(MAX_GRADIENT_NORM)), ("diverged", Diverged())]
     if schedule is not None:
         callbacks.append(
             ("schedule", LRScheduler("LambdaLR", lr_lambda=schedule, step_every="batch"))
@@ -274,7 +287,8 @@ def build_net(
     if verbose >= 1:
         callbacks.append(("print_log", PrintLog(keys_ignored="event_lr")))
     net = TextNet(
-        network,
+        LSTMTextNetwork,
+        **{f"module__{name}": value for name, value in network.items()},
         criterion=torch.nn.CrossEntropyLoss,
         criterion__reduction="none",
         criterion__label_smoothing=label_smoothing,
@@ -301,6 +315,16 @@ def _early_stopping(monitor: str, patience: int, tol: float) -> EarlyStopping:
         threshold_mode="abs",
         load_best=True,
     )
+
+
+def go_on(net: TextNet, earlier: TextNet) -> None:
+    """Give a new net the weights, the random state and the moments of an earlier one."""
+    net.module_.load_state_dict(earlier.module_.state_dict())
+    net.module_.generator.set_state(earlier.module_.generator.get_state())
+    # A copy, since torch shares the moments with the optimiser that loads them; and without the
+    # learning rate, which the earlier schedule may have brought to 0.
+    moments = copy.deepcopy(earlier.optimizer_.state_dict()["state"])
+    net.optimizer_.load_state_dict(net.optimizer_.state_dict() | {"state": moments})
 
 
 def train(net: TextNet, batches: TrainingBatches, *, max_epochs: int) -> bool:

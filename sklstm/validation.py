@@ -1,5 +1,7 @@
 """The texts set aside to judge the network while it trains."""
 
+from typing import NamedTuple
+
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import get_scorer
@@ -12,25 +14,40 @@ from sklstm.prediction import compute_logits, fit_temperature, mean_log_loss
 MIN_TEXTS_FOR_TEMPERATURE = 100
 
 
+class LabelledTexts(NamedTuple):
+    """Texts, their classes as whole numbers, their weights in the loss."""
+
+    texts: list[str]
+    targets: np.ndarray  # (n_texts,)
+    weights: np.ndarray  # (n_texts,)
+
+    def choose(self, rows: np.ndarray) -> "LabelledTexts":
+        """Return those of the given rows."""
+        texts = [self.texts[row] for row in rows]
+        return LabelledTexts(texts, self.targets[rows], self.weights[rows])
+
+
 def split_validation(
-    texts: list[str], targets: np.ndarray, *, fraction: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows to train on and the rows to validate on.
+    data: LabelledTexts, *, fraction: float, rng: np.random.Generator
+) -> tuple[LabelledTexts, LabelledTexts | None]:
+    """Return what to train on and what to judge by, or None where nothing can be spared.
 
     Each class gives its share. Equal texts stay on one side: a repeated text in both would be
     judged by heart. A class too small to give one text stays in training altogether.
     """
     _, first, group = np.unique(
-        np.asarray(texts, dtype=object), return_index=True, return_inverse=True
+        np.asarray(data.texts, dtype=object), return_index=True, return_inverse=True
     )
     chosen = np.zeros(len(first), dtype=bool)
-    class_of_group = targets[first]
+    class_of_group = data.targets[first]
     for target in np.unique(class_of_group):
         groups = np.flatnonzero(class_of_group == target)
         n_chosen = min(round(fraction * len(groups)), len(groups) - 1)
         chosen[rng.permutation(groups)[:n_chosen]] = True
+    if not chosen.any():
+        return data, None
     validates = chosen[group]
-    return np.flatnonzero(~validates), np.flatnonzero(validates)
+    return data.choose(np.flatnonzero(~validates)), data.choose(np.flatnonzero(validates))
 
 
 class Validation:
@@ -38,14 +55,10 @@ class Validation:
 
     Parameters
     ----------
-    X : list of str
-        The texts, for scorers that look at them.
-    texts : RaggedIds
+    data : LabelledTexts
+        The texts; their weights count in the log loss and the accuracy.
+    ids : RaggedIds
         The same texts as ids.
-    targets : ndarray of shape (n_texts,)
-        Their classes as whole numbers.
-    weights : ndarray of shape (n_texts,)
-        Their weights in the log loss.
     classes : ndarray of shape (n_classes,)
         The labels of the classes.
     scoring : str, callable or None
@@ -54,42 +67,39 @@ class Validation:
 
     def __init__(
         self,
-        X: list[str],
-        texts: RaggedIds,
-        targets: np.ndarray,
-        weights: np.ndarray,
+        data: LabelledTexts,
+        ids: RaggedIds,
         *,
         classes: np.ndarray,
         scoring,
     ):
-        self.X = X
-        self.texts = texts
-        self.targets = targets
-        self.weights = weights
+        self.data = data
+        self.ids = ids
         self.classes = classes
         self.scorer = get_scorer(scoring) if isinstance(scoring, str) else scoring
         self.monitor = "valid_loss" if scoring is None else "valid_score"
 
     def judge(self, network: LSTMTextNetwork) -> dict[str, float]:
         """Return ``valid_loss``, ``valid_accuracy`` and, with a scorer, ``valid_score``."""
-        logits = compute_logits(network, self.texts)
-        right = logits.argmax(axis=1) == self.targets
+        logits = compute_logits(network, self.ids)
+        right = logits.argmax(axis=1) == self.data.targets
         judgement = {
-            "valid_loss": mean_log_loss(logits, self.targets, self.weights),
-            "valid_accuracy": float(np.average(right, weights=self.weights)),
+            "valid_loss": mean_log_loss(logits, self.data.targets, self.data.weights),
+            "valid_accuracy": float(np.average(right, weights=self.data.weights)),
         }
         if self.scorer is not None:
             answers = _Answers(logits, self.classes)
-            score = self.scorer(answers, self.X, self.classes[self.targets])
+            score = self.scorer(answers, self.data.texts, self.classes[self.data.targets])
             judgement["valid_score"] = float(score)
         return judgement
 
     def temperature(self, network: LSTMTextNetwork) -> float:
         """Return the temperature that calibrates the network, or 1 where too little tells it."""
-        all_classes = len(np.unique(self.targets)) == len(self.classes)
-        if len(self.targets) < MIN_TEXTS_FOR_TEMPERATURE or not all_classes:
+        targets, weights = self.data.targets, self.data.weights
+        all_classes = len(np.unique(targets)) == len(self.classes)
+        if len(targets) < MIN_TEXTS_FOR_TEMPERATURE or not all_classes:
             return 1.0
-        return fit_temperature(compute_logits(network, self.texts), self.targets, self.weights)
+        return fit_temperature(compute_logits(network, self.ids), targets, weights)
 
 
 class _Answers(ClassifierMixin, BaseEstimator):

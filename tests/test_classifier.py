@@ -286,6 +286,42 @@ def test_partial_fit_goes_on_with_the_moments_of_adam(tiny, texts, labels):
     assert [int(s["step"]) for s in state.values()] == [2 * step for step in steps]
 
 
+def test_partial_fit_after_fit_goes_on_learning(tiny, texts, labels):
+    tiny.set_params(max_epochs=3).fit(texts, labels)
+    before = tiny.predict_proba(texts)
+    losses = [tiny.partial_fit(texts, labels).loss_curve_[-1] for _ in range(10)]
+    assert losses[-1] < 0.8 * losses[0]
+    assert np.abs(tiny.predict_proba(texts) - before).max() > 0.05
+
+
+def test_calls_of_partial_fit_do_not_repeat_order_and_masks(texts, labels):
+    """With a learning rate of next to nothing only order and masks can change the loss."""
+    parameters = TINY | {"dropout": 0.5, "lr": 1e-12}
+    model = LSTMTextClassifier(**parameters)
+    for _ in range(3):
+        model.partial_fit(texts, labels, classes=["neg", "pos"])
+    assert len(set(model.loss_curve_)) == 3
+    again = LSTMTextClassifier(**parameters)
+    for _ in range(3):
+        again.partial_fit(texts, labels, classes=["neg", "pos"])
+    assert again.loss_curve_ == model.loss_curve_
+
+
+def test_going_on_with_another_network_is_refused(fitted, texts, labels):
+    fitted.set_params(hidden_size=16, warm_start=True)
+    sentence = "hidden_size must stay 8, as in the fit that warm_start or partial_fit goes on from;"
+    for method in (fitted.fit, fitted.partial_fit):
+        with pytest.raises(ValueError, match=f"{sentence} got 16. Use fit with warm_start=False"):
+            method(texts, labels)
+    fitted.set_params(hidden_size=8, dropout=0.25).fit(texts, labels)
+    assert fitted.net_.module_.dropout == 0.25
+
+
+def test_pickle_holds_the_weights_once(fitted):
+    n_bytes = sum(4 * weight.numel() for weight in fitted.net_.module_.parameters())
+    assert len(pickle.dumps(fitted)) < n_bytes + 60_000
+
+
 def test_verbose_levels(tiny, texts, labels, capfd):
     tiny.set_params(max_epochs=2).fit(texts, labels)
     assert capfd.readouterr() == ("", "")

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from skorch.callbacks import Callback
 
 from sklstm.batching import Batch, RaggedIds, TrainingBatches
 from sklstm.training import (
@@ -13,12 +14,18 @@ from sklstm.training import (
     WeightAverage,
     build_net,
     count_epochs,
+    go_on,
     resolve_device,
     train,
 )
-from tests.test_network import build
+from tests.test_network import SETTINGS as NETWORK
 
 SETTINGS = {"lr": 0.01, "weight_decay": 0.0, "label_smoothing": 0.0, "device": "cpu", "verbose": 0}
+
+
+def settings():
+    """Return the settings of a small network."""
+    return NETWORK | {"generator": torch.Generator().manual_seed(0)}
 
 
 def batches(n_texts=24, batch_size=8):
@@ -52,7 +59,7 @@ def test_schedule_rises_then_falls():
 
 
 def test_learning_rate_follows_the_schedule():
-    net = build_net(build(), schedule=Schedule("linear", 6), **SETTINGS)
+    net = build_net(settings(), schedule=Schedule("linear", 6), **SETTINGS)
     seen = []
     net.optimizer_.register_step_pre_hook(
         lambda optimizer, *_: seen.append(optimizer.param_groups[0]["lr"])
@@ -62,7 +69,7 @@ def test_learning_rate_follows_the_schedule():
 
 
 def test_biases_are_not_decayed():
-    net = build_net(build(), **(SETTINGS | {"weight_decay": 0.1}))
+    net = build_net(settings(), **(SETTINGS | {"weight_decay": 0.1}))
     decayed = {
         id(p): group["weight_decay"]
         for group in net.optimizer_.param_groups
@@ -73,7 +80,7 @@ def test_biases_are_not_decayed():
 
 
 def test_loss_is_the_mean_of_weight_times_cross_entropy():
-    net = build_net(build(), **SETTINGS)
+    net = build_net(settings(), **SETTINGS)
     logits = torch.log(torch.tensor([[0.2, 0.3, 0.5], [0.7, 0.2, 0.1]]))
     batch = Batch(None, None, torch.tensor([2, 0]), torch.tensor([1.5, 0.5]))
     expected = -(1.5 * np.log(0.5) + 0.5 * np.log(0.7)) / 2
@@ -89,7 +96,7 @@ def test_average_matches_its_formula():
             seen.append(net.module_.head.weight.detach().clone())
             super().on_batch_end(net, **kwargs)
 
-    net = build_net(build(), user_callbacks=[("average", Spy(0.8))], **SETTINGS)
+    net = build_net(settings(), user_callbacks=[("average", Spy(0.8))], **SETTINGS)
     train(net, batches(), max_epochs=2)
     weights = 0.8 ** np.arange(len(seen))[::-1]
     expected = sum(w * x for w, x in zip(weights / weights.sum(), seen, strict=True))
@@ -97,8 +104,8 @@ def test_average_matches_its_formula():
 
 
 def test_training_goes_on_from_the_raw_weights_not_from_the_average():
-    plain = build_net(build(), **SETTINGS)
-    averaged = build_net(build(), ema=0.9, **SETTINGS)
+    plain = build_net(settings(), **SETTINGS)
+    averaged = build_net(settings(), ema=0.9, **SETTINGS)
     for net in (plain, averaged):
         train(net, batches(), max_epochs=3)
     assert [row["train_loss"] for row in plain.history] == pytest.approx(
@@ -114,17 +121,44 @@ def test_judge_sees_the_average_and_the_best_is_kept():
         seen.append(copy.deepcopy(network.state_dict()))
         return {"valid_loss": [3.0, 1.0, 2.0, 2.0][len(seen) - 1]}
 
-    net = build_net(build(), ema=0.9, judge=judge, patience=2, **SETTINGS)
+    net = build_net(settings(), ema=0.9, judge=judge, patience=2, **SETTINGS)
     assert train(net, batches(), max_epochs=9) is False
     assert len(net.history) == 4
     for name, value in net.module_.state_dict().items():
         assert torch.equal(value, seen[1][name])
 
 
+def test_a_training_that_diverged_is_an_error():
+    class Poison(Callback):
+        def on_batch_end(self, net, **kwargs):
+            net.module_.head.weight.data.fill_(float("nan"))
+
+    net = build_net(settings(), user_callbacks=[Poison()], **SETTINGS)
+    with pytest.raises(ValueError) as caught:
+        train(net, batches(), max_epochs=3)
+    assert str(caught.value) == (
+        "Training diverged: the loss of epoch 1 is nan. Lower lr, which is 0.01."
+    )
+
+
+def test_going_on_takes_weights_masks_and_moments_but_no_learning_rate():
+    earlier = build_net(settings(), schedule=Schedule("linear", 6), **SETTINGS)
+    train(earlier, batches(), max_epochs=2)
+    assert earlier.optimizer_.param_groups[0]["lr"] == 0.0
+    net = build_net(settings(), **SETTINGS)
+    go_on(net, earlier)
+    assert torch.equal(net.module_.head.weight, earlier.module_.head.weight)
+    assert torch.equal(net.module_.generator.get_state(), earlier.module_.generator.get_state())
+    assert [group["lr"] for group in net.optimizer_.param_groups] == [0.01, 0.01]
+    train(net, batches(), max_epochs=1)
+    steps = [{int(state["step"]) for state in n.optimizer_.state.values()} for n in (earlier, net)]
+    assert steps == [{6}, {9}]
+
+
 def test_nothing_of_the_training_stays_in_the_net():
     data = batches()
     net = build_net(
-        build(),
+        settings(),
         ema=0.9,
         judge=lambda network: {"valid_loss": 1.0},
         patience=3,

@@ -29,7 +29,7 @@ def lstm(
         has_biases,
         num_layers=1,
         dropout=0.0,
-        train=False,
+        train=torch.is_grad_enabled(),  # without it cuDNN keeps nothing for a backward
         bidirectional=False,
         batch_first=False,
     )
