@@ -35,13 +35,6 @@ class RaggedIds:
         """Return the number of texts."""
         return len(self.lengths)
 
-    def take(self, rows: np.ndarray) -> "RaggedIds":
-        """Return the texts of the given rows."""
-        lengths = self.lengths[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        shift = np.repeat(self.offsets[rows] - offsets[:-1], lengths)
-        return RaggedIds(self.ids[np.arange(offsets[-1]) + shift], offsets)
-
     def pad(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return a batch: ids (T, B), padded at the end with 0, and lengths (B,)."""
         lengths = self.lengths[rows]

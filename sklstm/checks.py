@@ -10,8 +10,7 @@ from scipy import sparse
 from sklearn.base import _fit_context as fit_context
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import type_of_target
 
 __all__ = [
     "Interval",
@@ -25,6 +24,7 @@ __all__ = [
     "encode_labels",
     "fit_context",
     "fitted_by_meta_estimator",
+    "weigh_classes",
 ]
 
 
@@ -74,6 +74,8 @@ def _as_list(X, name: str) -> list:
             f"{name} must be a sequence of texts; got {type(X).__name__}. Pass a list of str."
         )
     shape = getattr(X, "shape", None)
+    if shape is not None and 0 in shape[:1]:
+        return []
     if shape == ():
         raise TypeError(f"{name} must be a sequence of texts; got a 0-dimensional array.")
     if shape is not None and len(shape) > 1:
@@ -153,9 +155,10 @@ def check_labels(y, *, name: str = "y") -> np.ndarray:
             f"{name} must hold one label for each text; got None. This estimator requires y to be "
             "passed, but the target y is None."
         )
-    if isinstance(y, str | bytes):
+    holds_many = isinstance(y, Iterable) or hasattr(y, "__array__")
+    if isinstance(y, str | bytes | Mapping | Set) or not holds_many:
         raise TypeError(
-            f"{name} must hold one label for each text; got a single {type(y).__name__}."
+            f"{name} must be a sequence of labels; got {type(y).__name__}. Pass a list or an array."
         )
     labels = _label_array(y, name)
     if labels.size == 0:
@@ -166,14 +169,28 @@ def check_labels(y, *, name: str = "y") -> np.ndarray:
             f"{name}[{missing[0]}] must be a label; got {labels.tolist()[missing[0]]}, and so in "
             f"{len(missing)} of {len(labels)} places. Drop the rows without a label."
         )
-    if labels.dtype == object:
-        labels = np.asarray(labels.tolist())  # nullable and Categorical labels: their plain dtype
-    if type_of_target(labels, input_name=name).startswith("continuous"):
+    if labels.dtype == object:  # nullable and Categorical labels get their plain dtype
+        kinds = {"str" if isinstance(label, str) else "number" for label in labels.tolist()}
+        if len(kinds) > 1:
+            raise TypeError(
+                f"{name} must hold labels of one type; got str and other types mixed. "
+                "Turn all of them into str."
+            )
+        labels = np.asarray(labels.tolist())
+    with warnings.catch_warnings():
+        # Many classes in few texts are no sign of a regression when texts are classified.
+        warnings.filterwarnings("ignore", message="The number of unique classes")
+        kind = type_of_target(labels, input_name=name)
+    if kind.startswith("continuous"):
         raise ValueError(
             f"{name} must hold classes; got continuous numbers (Unknown label type: continuous), "
             f"such as {labels.tolist()[0]!r}. Cut them into classes first, or use a regressor."
         )
-    check_classification_targets(labels)
+    if kind not in ("binary", "multiclass"):
+        raise ValueError(
+            f"{name} must hold labels that are str, bool or numbers; got {labels.dtype} "
+            f"(Unknown label type: {kind}), such as {labels.tolist()[0]!r:.40}."
+        )
     return labels
 
 
@@ -186,9 +203,8 @@ def _label_array(y, name: str) -> np.ndarray:
             "sklearn.multioutput.MultiOutputClassifier."
         )
     # Nullable dtypes become arrays of objects here, so that no missing value turns into a number.
+    y = y if hasattr(y, "__len__") or hasattr(y, "__array__") else list(y)
     labels = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
-    if labels.ndim == 0:
-        raise ValueError(f"{name} must hold one label for each text; got {y!r}.")
     if labels.ndim == 2 and labels.shape[1] == 1:
         warnings.warn(
             "A column-vector y was passed when a 1d array was expected. Please change the shape "
@@ -223,39 +239,41 @@ def encode_labels(
     if len(unknown):
         raise ValueError(
             f"{name} must hold the known classes {classes.tolist()} only; "
-            f"got {unknown.tolist()} as well. Name all classes at the first call."
+            f"got {unknown.tolist()} as well. Drop these rows, or fit anew with all classes."
         )
     return classes, np.searchsorted(classes, labels)
 
 
-def check_sample_weight(sample_weight, class_weight, labels: np.ndarray) -> np.ndarray:
-    """Return one weight a text: the given ones (or 1) times those of the classes.
+def check_sample_weight(sample_weight, *, n_texts: int) -> np.ndarray:
+    """Return one weight a text: the given ones, or 1.
 
     Raises
     ------
     ValueError
         If there are too many or too few weights, or they are negative, not finite or all zero.
     """
-    weight = np.ones(len(labels))
-    if sample_weight is not None:
-        if isinstance(sample_weight, numbers.Real):
-            weight *= sample_weight
-        else:
-            weight = np.array(sample_weight, dtype=np.float64)
-        if weight.ndim != 1:
-            raise ValueError(
-                "Sample weights must be 1D array or scalar: sample_weight must have shape "
-                f"({len(labels)},); got {weight.shape}."
-            )
-        if len(weight) != len(labels):
-            raise ValueError(
-                "sample_weight must hold one weight for each text; "
-                f"got {len(weight)} weights and {len(labels)} texts."
-            )
-        _check_weight_values(weight)
-    if class_weight is not None:
-        weight = weight * compute_sample_weight(class_weight, labels)
-        _check_weight_values(weight)
+    if sample_weight is None:
+        return np.ones(n_texts)
+    if isinstance(sample_weight, numbers.Real):
+        sample_weight = np.full(n_texts, sample_weight)
+    try:
+        weight = np.array(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"sample_weight must hold one number for each text; got {sample_weight!r:.60}. "
+            "For weights of whole classes use the parameter class_weight."
+        ) from error
+    if weight.ndim != 1:
+        raise ValueError(
+            "Sample weights must be 1D array or scalar: sample_weight must have shape "
+            f"({n_texts},); got {weight.shape}."
+        )
+    if len(weight) != n_texts:
+        raise ValueError(
+            "sample_weight must hold one weight for each text; "
+            f"got {len(weight)} weights and {n_texts} texts."
+        )
+    _check_weight_values(weight)
     return weight
 
 
@@ -274,10 +292,32 @@ def _check_weight_values(weight: np.ndarray) -> None:
         )
 
 
+def weigh_classes(class_weight, classes: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the weight of each class: of a dict, 1 where it names none; or the balanced ones.
+
+    Raises
+    ------
+    ValueError
+        If a weight is not a number of 0 or more.
+    """
+    if class_weight is None:
+        return np.ones(len(classes))
+    if isinstance(class_weight, str):  # "balanced"
+        n_texts = np.bincount(targets, minlength=len(classes))
+        return len(targets) / (len(classes) * np.maximum(n_texts, 1))
+    weights = np.array([class_weight.get(label, 1.0) for label in classes.tolist()], dtype=float)
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights[targets].any()):
+        raise ValueError(
+            "class_weight must hold numbers of 0 or more, and one above 0 for a class of y; "
+            f"got {class_weight}."
+        )
+    return weights
+
+
 def check_pooling(pooling, known: Iterable[str]) -> None:
     """Raise ValueError unless every name of ``pooling`` is known and there is one."""
     names = [pooling] if isinstance(pooling, str) else list(pooling)
-    if not names or any(name not in known for name in names):
+    if not names or any(name not in list(known) for name in names):
         raise ValueError(
             f"pooling must name one or more of {', '.join(map(repr, sorted(known)))}; "
             f"got {pooling!r}."
@@ -294,6 +334,10 @@ def check_same_network(earlier: dict, now: dict) -> None:
             )
 
 
+# The files of scikit-learn through which a single fit passes.
+_ONE_FIT = {"sklearn.base", "sklearn.pipeline", "sklearn.utils._set_output"}
+
+
 def fitted_by_meta_estimator() -> bool:
     """Whether the running fit was called by an estimator or a search of scikit-learn.
 
@@ -303,7 +347,7 @@ def fitted_by_meta_estimator() -> bool:
     frame = sys._getframe(1)
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if module.startswith("sklearn.") and module not in ("sklearn.base", "sklearn.pipeline"):
+        if module.startswith("sklearn.") and module not in _ONE_FIT:
             return True
         frame = frame.f_back
     return False

@@ -31,6 +31,7 @@ from sklstm.checks import (
     encode_labels,
     fit_context,
     fitted_by_meta_estimator,
+    weigh_classes,
 )
 from sklstm.kernels.dispatch import BACKENDS
 from sklstm.network import POOLINGS
@@ -72,7 +73,8 @@ class LSTMTextClassifier(
         Whether a second LSTM reads each text from its end.
     attention : {'dot'} or None, default=None
         Whether each state is replaced by the mean of all states of its text, weighted by their
-        likeness to it (dot-product self-attention), before pooling.
+        likeness to it (dot-product self-attention), before pooling. Its memory grows with the
+        square of the length.
     pooling : str or tuple of str, default=('max', 'mean', 'embedding_mean')
         What becomes the representation of a text: 'last' state, 'mean' or 'max' over the states,
         'attention' (a learnt weighted mean), 'embedding_mean' (the mean of the embeddings, past
@@ -93,17 +95,17 @@ class LSTMTextClassifier(
         weights of the last update.
     lr : float, default=2e-3
         Highest learning rate of AdamW.
-    lr_schedule : {'linear', 'cosine', 'constant'}, default='linear'
+    lr_schedule : {'linear', 'cosine', 'constant'} or None, default='linear'
         How the learning rate falls to 0 (or does not) after rising over the first tenth of the
-        updates.
+        updates. None leaves it alone, for an LRScheduler among the ``callbacks``.
     batch_size : int, default=32
         Texts per update.
     max_epochs : int or 'auto', default='auto'
-        Most passes over the texts. 'auto' makes about 2,000 updates in 3 to 20 epochs.
+        Most passes over the texts. 'auto' makes about 2,000 updates in 3 to 50 epochs.
     early_stopping : bool, default=True
         Whether to set texts aside, stop when they show no more progress, and keep the best
-        weights. Classes with fewer than ``1 / (2 * validation_fraction)`` different texts set
-        none aside; where no class can, training runs to its end.
+        weights. Classes too small to give a text (``validation_fraction`` of them rounds to 0)
+        set none aside; where no class can, training runs to its end.
     validation_fraction : float, default=0.1
         Share of each class set aside. Equal texts stay together.
     n_iter_no_change : int, default=3
@@ -120,7 +122,10 @@ class LSTMTextClassifier(
         Whether the logits are divided by the temperature that fits the texts set aside best.
         Off where these are fewer than 100, lack a class, or there are none.
     callbacks : list of skorch callbacks or None, default=None
-        Callbacks of skorch, instances or (name, instance) pairs; copied before use.
+        Callbacks of skorch, instances or (name, instance) pairs; copied before use. The
+        history they see has train_loss, valid_loss, valid_accuracy and, with ``scoring``,
+        valid_score. Those that score data themselves (EpochScoring, BatchScoring) find none,
+        since texts come in whole batches; use ``scoring``.
     device : str, default='auto'
         'cpu', 'cuda', ...; 'auto' is CUDA where there is one.
     backend : {'auto', 'aten', 'cpu', 'reference'}, default='auto'
@@ -188,7 +193,7 @@ class LSTMTextClassifier(
         "label_smoothing": [Interval(numbers.Real, 0, 1, closed="left")],
         "ema": [Interval(numbers.Real, 0, 1, closed="neither"), None],
         "lr": [Interval(numbers.Real, 0, None, closed="neither")],
-        "lr_schedule": [StrOptions(set(SCHEDULES))],
+        "lr_schedule": [StrOptions(set(SCHEDULES)), None],
         "batch_size": [Interval(numbers.Integral, 1, None, closed="left")],
         "max_epochs": [Interval(numbers.Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "early_stopping": ["boolean"],
@@ -288,9 +293,11 @@ class LSTMTextClassifier(
         -------
         self : LSTMTextClassifier
         """
-        nested = any(name.startswith("vectorizer__") for name in params)
-        if nested and self.vectorizer is None and params.get("vectorizer") is None:
-            params = {**params, "vectorizer": SequenceVectorizer()}
+        nested = {name for name in params if name.startswith("vectorizer__")}
+        if nested and params.get("vectorizer", self.vectorizer) is None:
+            values = {name.removeprefix("vectorizer__"): params[name] for name in nested}
+            others = {name: value for name, value in params.items() if name not in nested}
+            params = others | {"vectorizer": SequenceVectorizer().set_params(**values)}
         return super().set_params(**params)
 
     @fit_context(prefer_skip_nested_validation=False)
@@ -325,30 +332,31 @@ class LSTMTextClassifier(
             X, y, sample_weight, classes=self.classes_ if going_on else None
         )
         held_out = self._check_validation(X_val, y_val, classes)
+        class_weights = weigh_classes(self.class_weight, classes, data.targets)
         rng, generator = self._random_sources(going_on)
         if held_out is None and self.early_stopping:
             data, held_out = split_validation(data, fraction=self.validation_fraction, rng=rng)
+        data = data.weigh(class_weights)
 
         vectorizer, ids = self._vectorize(data.texts, going_on)
         batches = self._cut(ids, data, rng)
-        validation = self._judge_by(held_out, vectorizer, classes)
+        validation = self._judge_by(held_out, vectorizer, classes, class_weights)
         max_epochs = count_epochs(self.max_epochs, n_batches=len(batches))
         net = self._build_net(
             self._network_settings(vectorizer, classes, generator),
             device=device,
             n_batches=len(batches),
             going_on=going_on,
-            schedule=Schedule(self.lr_schedule, max_epochs * len(batches)),
+            schedule=self.lr_schedule and Schedule(self.lr_schedule, max_epochs * len(batches)),
             ema=self.ema,
             validation=validation,
         )
         interrupted = train(net, batches, max_epochs=max_epochs)
-        calibrates = validation is not None and self.calibrate
-        temperature = validation.temperature(net.module_) if calibrates else 1.0
+        temperature, interrupted_later = self._find_temperature(validation, net.module_)
         # What comes next starts with fresh moments, so a pickle need not carry these.
         net.optimizer_.state.clear()
         self._keep(classes, vectorizer, net, temperature, rng)
-        if interrupted:
+        if interrupted or interrupted_later:
             self._tell_interrupted()
         return self
 
@@ -356,8 +364,9 @@ class LSTMTextClassifier(
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train one epoch on these texts, going on from where the estimator stands.
 
-        The first call fixes vocabulary and classes. There is no early stopping, weight
-        average or calibration, and the learning rate stays the same.
+        The first call (of ``fit`` or of this) fixes vocabulary and classes. There is no early
+        stopping and no average of the weights; the learning rate is ``lr`` throughout; a
+        temperature that ``fit`` has found stays.
 
         Parameters
         ----------
@@ -383,6 +392,12 @@ class LSTMTextClassifier(
         device = self._check_parameters()
         going_on = hasattr(self, "net_")
         classes, data = self._check_data(X, y, sample_weight, classes=self._all_classes(classes))
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' needs all texts at once and cannot be used with "
+                "partial_fit; give a dict of weights, one for each class."
+            )
+        data = data.weigh(weigh_classes(self.class_weight, classes, data.targets))
         rng, generator = self._random_sources(going_on)
 
         vectorizer, ids = self._vectorize(data.texts, going_on)
@@ -396,7 +411,8 @@ class LSTMTextClassifier(
         if going_on:
             net.history = copy.deepcopy(self.net_.history)
         interrupted = train(net, batches, max_epochs=1)
-        self._keep(classes, vectorizer, net, 1.0, rng)
+        temperature = self.temperature_ if going_on else 1.0
+        self._keep(classes, vectorizer, net, temperature, rng)
         if interrupted:
             self._tell_interrupted()
         return self
@@ -491,7 +507,8 @@ class LSTMTextClassifier(
         return RaggedIds(*self.vectorizer_.transform_ragged(check_texts(X)))
 
     def _check_parameters(self):
-        """Check what ``_parameter_constraints`` cannot; return the device."""
+        """Check all parameters; return the device."""
+        self._validate_params()  # scikit-learn leaves it out from the second partial_fit on
         check_pooling(self.pooling, POOLINGS)
         return resolve_device(self.device)
 
@@ -500,7 +517,7 @@ class LSTMTextClassifier(
         texts, labels = check_texts(X, name=names[0]), check_labels(y, name=names[1])
         check_same_length(texts, labels, names=names)
         classes, targets = encode_labels(labels, classes, name=names[1])
-        weights = check_sample_weight(sample_weight, self.class_weight, labels)
+        weights = check_sample_weight(sample_weight, n_texts=len(texts))
         data = LabelledTexts(texts, targets, weights)
         # Texts of weight 0 must not even shape the vocabulary.
         return classes, data if weights.all() else data.choose(np.flatnonzero(weights))
@@ -552,12 +569,22 @@ class LSTMTextClassifier(
         weights = data.weights / data.weights.mean()
         return TrainingBatches(ids, data.targets, weights, batch_size=self.batch_size, rng=rng)
 
-    def _judge_by(self, held_out, vectorizer, classes):
+    def _judge_by(self, held_out, vectorizer, classes, class_weights):
         """Return what judges the training, or None without texts to judge by."""
         if held_out is None:
             return None
         ids = RaggedIds(*vectorizer.transform_ragged(held_out.texts))
+        held_out = held_out.weigh(class_weights)
         return Validation(held_out, ids, classes=classes, scoring=self.scoring)
+
+    def _find_temperature(self, validation, network):
+        """Return the temperature and whether the user interrupted the search for it."""
+        if validation is None or not self.calibrate:
+            return 1.0, False
+        try:
+            return validation.temperature(network), False
+        except KeyboardInterrupt:
+            return 1.0, True
 
     def _network_settings(self, vectorizer, classes, generator):
         return {
@@ -611,7 +638,7 @@ class LSTMTextClassifier(
         self._rng = rng
         self.history_ = [dict(row) for row in net.history]
         self.n_iter_ = len(self.history_)
-        self.loss_curve_ = [row["train_loss"] for row in self.history_]
+        self.loss_curve_ = [float(row["train_loss"]) for row in self.history_]
         self.validation_scores_ = [
             row.get("valid_score", -row["valid_loss"])
             for row in self.history_
@@ -623,8 +650,9 @@ class LSTMTextClassifier(
         if fitted_by_meta_estimator():
             raise KeyboardInterrupt
         warnings.warn(
-            f"Training was interrupted in epoch {self.n_iter_ + 1}; the best weights so far are "
-            "kept.",
+            f"Training was interrupted after {self.n_iter_} epochs; "
+            + ("the best" if self.validation_scores_ else "the newest")
+            + " weights so far are kept.",
             UserWarning,
             stacklevel=4,
         )

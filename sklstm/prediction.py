@@ -23,12 +23,15 @@ def _stream(network, function, texts, n_columns):
     """Fill one result row a text; the memory beside it is that of one batch."""
     weight = network.head.weight
     result = torch.empty(len(texts), n_columns, dtype=weight.dtype)
-    was_training = network.training
-    network.eval()
+    if network.training:  # as between two epochs; a fitted network stays as it is
+        network.eval()
+        try:
+            return _stream(network, function, texts, n_columns)
+        finally:
+            network.train()
     with torch.inference_mode():
         for rows, ids, lengths in prediction_batches(texts):
             result[rows] = function(ids.to(weight.device), lengths).cpu()
-    network.train(was_training)
     return result.numpy()
 
 

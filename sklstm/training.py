@@ -28,7 +28,7 @@ MAX_GRADIENT_NORM = 1.0
 WARM_UP_SHARE = 0.1
 # What ``max_epochs="auto"`` aims at, and the epochs it keeps to.
 AUTO_UPDATES = 2_000
-AUTO_EPOCHS = (3, 20)
+AUTO_EPOCHS = (3, 50)
 
 
 def count_epochs(max_epochs: int | str, *, n_batches: int) -> int:
@@ -60,6 +60,13 @@ def resolve_device(device: str) -> str:
             f"device={device!r} needs a CUDA device, and torch finds none here. "
             "Use device='auto' or device='cpu'."
         )
+    try:
+        torch.ones(1, device=device).cpu()
+    except (AssertionError, NotImplementedError, RuntimeError) as error:  # torch is of many minds
+        raise ValueError(
+            f"device={device!r} must be a device that torch can compute on here; got the error "
+            f"{str(error).splitlines()[0]!r}. Use device='auto' or device='cpu'."
+        ) from error
     return device
 
 
@@ -118,6 +125,8 @@ class TextNet(NeuralNet):
                 if not _raised_in_skorch(request):
                     raise
                 stop = request
+        if method_name == "on_epoch_end":
+            self.history.record("complete", True)
         if stop is not None:
             raise TrainingStopped from stop
 
@@ -182,25 +191,54 @@ def _copy_weights(source: list[Tensor], module: torch.nn.Module) -> None:
 
 
 class Judge(Callback):
-    """Records at the end of each epoch what a judge says of the network.
+    """Records at the end of each epoch what a judge says of the network, and keeps the best.
+
+    skorch's EarlyStopping could keep weights too, but only those that beat the best by ``tol``.
 
     Parameters
     ----------
     judge : callable
         From the network to a dict of numbers.
+    monitor : str
+        Which of the numbers tells the best: "valid_loss" (low) or "valid_score" (high).
+    keep_best : bool
+        Whether training ends with the best weights instead of the last.
     """
 
-    def __init__(self, judge: Callable[[LSTMTextNetwork], dict[str, float]]):
+    def __init__(
+        self,
+        judge: Callable[[LSTMTextNetwork], dict[str, float]],
+        *,
+        monitor: str,
+        keep_best: bool,
+    ):
         self.judge = judge
+        self.monitor = monitor
+        self.keep_best = keep_best
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Forget earlier weights."""
+        self.best_ = -math.inf
+        self.best_weights_ = None
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        """Ask and record."""
-        for name, value in self.judge(net.module_).items():
+        """Ask, record and keep."""
+        judgement = self.judge(net.module_)
+        for name, value in judgement.items():
             net.history.record(name, value)
+        value = judgement[self.monitor] * (-1 if self.monitor == "valid_loss" else 1)
+        is_best = value > self.best_
+        net.history.record(f"{self.monitor}_best", is_best)  # skorch's Checkpoint asks for it
+        if is_best:
+            self.best_ = value
+        if is_best and self.keep_best:
+            self.best_weights_ = [p.detach().clone() for p in net.module_.parameters()]
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
-        """Let go of the validation texts, which a pickle of the net need not carry."""
-        self.judge = None
+        """Put the best back; let go of weights and texts, which a pickle need not carry."""
+        if self.best_weights_ is not None:
+            _copy_weights(self.best_weights_, net.module_)
+        self.judge = self.best_weights_ = None
 
 
 class Diverged(Callback):
@@ -270,22 +308,26 @@ def build_net(
     The order of the callbacks is the order in which an epoch ends: the average of the weights
     is shown, judged, kept if it is the best, and printed.
     """
-    callbacks = [("clip", GradientNormClipping(MAX_GRADIENT_NORM)), ("diverged", Diverged())]
+    callbacks = [
+        ("sklstm_clip", GradientNormClipping(MAX_GRADIENT_NORM)),
+        ("sklstm_diverged", Diverged()),
+    ]
     if schedule is not None:
         callbacks.append(
-            ("schedule", LRScheduler("LambdaLR", lr_lambda=schedule, step_every="batch"))
+            ("sklstm_schedule", LRScheduler("LambdaLR", lr_lambda=schedule, step_every="batch"))
         )
     if ema:
-        callbacks.append(("ema", WeightAverage(ema)))
+        callbacks.append(("sklstm_ema", WeightAverage(ema)))
     if judge is not None:
-        callbacks.append(("judge", Judge(judge)))
+        keep_best = patience is not None
+        callbacks.append(("sklstm_judge", Judge(judge, monitor=monitor, keep_best=keep_best)))
     if patience is not None:
-        callbacks.append(("early_stopping", _early_stopping(monitor, patience, tol)))
-    callbacks += copy.deepcopy(user_callbacks or [])
+        callbacks.append(("sklstm_early_stopping", _early_stopping(monitor, patience, tol)))
+    callbacks += _check_callbacks(user_callbacks or [])
     if verbose >= 2:
-        callbacks.append(("progress", ProgressBar(batches_per_epoch=n_batches)))
+        callbacks.append(("sklstm_progress", ProgressBar(batches_per_epoch=n_batches)))
     if verbose >= 1:
-        callbacks.append(("print_log", PrintLog(keys_ignored="event_lr")))
+        callbacks.append(("sklstm_print_log", PrintLog(keys_ignored="event_lr")))
     net = TextNet(
         LSTMTextNetwork,
         **{f"module__{name}": value for name, value in network.items()},
@@ -306,6 +348,20 @@ def build_net(
     return net.initialize()
 
 
+def _check_callbacks(callbacks: list) -> list:
+    """Return copies of the user's callbacks, or say which one is none."""
+    for position, item in enumerate(callbacks):
+        named = isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[0], str)
+        callback = item[1] if named else item
+        is_class = isinstance(callback, type) and issubclass(callback, Callback)
+        if not (is_class or isinstance(callback, Callback)):
+            raise TypeError(
+                f"callbacks[{position}] must be a callback of skorch, or a pair of a name and one; "
+                f"got {item!r}."
+            )
+    return copy.deepcopy(callbacks)
+
+
 def _early_stopping(monitor: str, patience: int, tol: float) -> EarlyStopping:
     return EarlyStopping(
         monitor=monitor,
@@ -313,7 +369,6 @@ def _early_stopping(monitor: str, patience: int, tol: float) -> EarlyStopping:
         patience=patience,
         threshold=tol,
         threshold_mode="abs",
-        load_best=True,
     )
 
 
@@ -342,18 +397,21 @@ def train(net: TextNet, batches: TrainingBatches, *, max_epochs: int) -> bool:
     except KeyboardInterrupt:
         interrupted = True
     net.notify("on_train_end", X=batches, y=None)
-    _tidy(net)
+    _tidy(net, interrupted)
     return interrupted
 
 
-def _tidy(net: TextNet) -> None:
-    """Drop what only the running training needed."""
+def _tidy(net: TextNet, interrupted: bool) -> None:
+    """Drop what only the running training needed, and the row of an epoch that never ended."""
     for _, callback in net.callbacks_:
-        if isinstance(callback, EarlyStopping):
-            callback.best_model_weights_ = None
         if isinstance(callback, LRScheduler):
             callback.lr_scheduler_ = None
     net.module_.zero_grad(set_to_none=True)
-    net.history = History(row for row in net.history if "train_loss" in row)
+    net.module_.eval()
+    rows = list(net.history)
+    if interrupted and not rows[-1].get("complete", False):
+        rows.pop()
+    net.history = History(rows)
     for row in net.history:
         row.pop("batches", None)
+        row.pop("complete", None)

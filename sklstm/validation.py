@@ -21,6 +21,10 @@ class LabelledTexts(NamedTuple):
     targets: np.ndarray  # (n_texts,)
     weights: np.ndarray  # (n_texts,)
 
+    def weigh(self, class_weights: np.ndarray) -> "LabelledTexts":
+        """Return them with the weights of their classes multiplied in."""
+        return self._replace(weights=self.weights * class_weights[self.targets])
+
     def choose(self, rows: np.ndarray) -> "LabelledTexts":
         """Return those of the given rows."""
         texts = [self.texts[row] for row in rows]
@@ -32,18 +36,24 @@ def split_validation(
 ) -> tuple[LabelledTexts, LabelledTexts | None]:
     """Return what to train on and what to judge by, or None where nothing can be spared.
 
-    Each class gives its share. Equal texts stay on one side: a repeated text in both would be
-    judged by heart. A class too small to give one text stays in training altogether.
+    Each class gives its share, as nearly as it can. Equal texts stay on one side: a repeated text
+    in both would be judged by heart. A class too small to give one text stays in training
+    altogether, and no class gives more than its share or its last text.
     """
-    _, first, group = np.unique(
-        np.asarray(data.texts, dtype=object), return_index=True, return_inverse=True
-    )
-    chosen = np.zeros(len(first), dtype=bool)
-    class_of_group = data.targets[first]
-    for target in np.unique(class_of_group):
-        groups = np.flatnonzero(class_of_group == target)
-        n_chosen = min(round(fraction * len(groups)), len(groups) - 1)
-        chosen[rng.permutation(groups)[:n_chosen]] = True
+    _, group = np.unique(np.asarray(data.texts, dtype=object), return_inverse=True)
+    n_classes = data.targets.max() + 1
+    # How often each group of equal texts has each label; one text can have several.
+    counts = np.zeros((group.max() + 1, n_classes), dtype=np.int64)
+    np.add.at(counts, (group, data.targets), 1)
+    in_all = counts.sum(axis=0)
+    room = np.minimum(np.round(fraction * in_all).astype(np.int64), in_all - 1)
+    chosen = np.zeros(len(counts), dtype=bool)
+    for candidate in rng.permutation(len(counts)):
+        if (counts[candidate] <= room).all():
+            chosen[candidate] = True
+            room -= counts[candidate]
+            if not room.any():
+                break
     if not chosen.any():
         return data, None
     validates = chosen[group]
@@ -89,9 +99,28 @@ class Validation:
         }
         if self.scorer is not None:
             answers = _Answers(logits, self.classes)
-            score = self.scorer(answers, self.data.texts, self.classes[self.data.targets])
-            judgement["valid_score"] = float(score)
+            judgement["valid_score"] = self._score(answers)
         return judgement
+
+    def _score(self, answers):
+        """Return what the scorer says, which must be a number."""
+        labels = self.classes[self.data.targets]
+        absent = np.setdiff1d(self.classes, labels).tolist()
+        where = f"the {len(labels)} validation texts"
+        if absent:
+            where += f", which hold none of the classes {absent}"
+        remedy = "Use scoring=None, or give X_val and y_val with texts of every class."
+        try:
+            score = self.scorer(answers, self.data.texts, labels)
+            number = float(score)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"scoring must be a scorer, called as scoring(estimator, X, y), that gives a "
+                f"number on {where}; got the error {str(error).splitlines()[0]!r}. {remedy}"
+            ) from error
+        if not np.isfinite(number):
+            raise ValueError(f"scoring must give a number on {where}; got {score}. {remedy}")
+        return number
 
     def temperature(self, network: LSTMTextNetwork) -> float:
         """Return the temperature that calibrates the network, or 1 where too little tells it."""
@@ -107,7 +136,11 @@ class _Answers(ClassifierMixin, BaseEstimator):
 
     def __init__(self, logits, classes):
         self.logits = logits
-        self.classes_ = classes
+        self.classes = classes
+
+    @property
+    def classes_(self):
+        return self.classes
 
     def decision_function(self, X):
         return self.logits[:, 1] - self.logits[:, 0] if len(self.classes_) == 2 else self.logits

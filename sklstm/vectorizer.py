@@ -1,8 +1,9 @@
 """Token to id and back: texts as sequences of whole numbers."""
 
 import numbers
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping, Set
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -52,8 +53,9 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         Leave out tokens that stand in more texts: a number, or a share of the texts.
     max_features : int or None, default=30000
         Keep the most frequent tokens only.
-    vocabulary : mapping or iterable of str, or None, default=None
-        The tokens to use instead of learning them. A mapping numbers them by its values.
+    vocabulary : mapping or collection of str, or None, default=None
+        The tokens to use instead of learning them. Their order, in a mapping that of its
+        values and in a set the alphabet's, is the order of their ids.
     max_length : int or None, default=256
         Keep at most that many tokens of a text, and make ``transform`` so many columns wide.
         None keeps all, and ``transform`` is as wide as its longest text.
@@ -101,7 +103,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             Interval(numbers.Integral, 1, None, closed="left"),
         ],
         "max_features": [Interval(numbers.Integral, 1, None, closed="left"), None],
-        "vocabulary": [Mapping, Iterable, None],
+        "vocabulary": [Mapping, Collection, None],
         "max_length": [Interval(numbers.Integral, 1, None, closed="left"), None],
         "keep": [StrOptions({"head", "tail", "both"})],
     }
@@ -303,6 +305,12 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             stop_words=self.stop_words,
             token_pattern=self.token_pattern,
         )
+        try:
+            re.compile(self.token_pattern)
+        except re.error as error:
+            raise ValueError(
+                f"token_pattern must be a regular expression; got {self.token_pattern!r} ({error})."
+            ) from error
         if self.preprocessor is None:
             preprocess = counter.build_preprocessor()
             counter.set_params(preprocessor=lambda text: preprocess(replace_line_breaks(text)))
@@ -356,14 +364,19 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
     def _given_vocabulary(self):
         if isinstance(self.vocabulary, Mapping):
             tokens = sorted(self.vocabulary, key=self.vocabulary.__getitem__)
-        else:
-            tokens = list(self.vocabulary)
+        else:  # a set has no order of its own that would be the same tomorrow
+            is_set = isinstance(self.vocabulary, Set)
+            tokens = sorted(self.vocabulary) if is_set else list(self.vocabulary)
         if isinstance(self.vocabulary, str) or not all(isinstance(token, str) for token in tokens):
-            raise ValueError("vocabulary must be a mapping or an iterable of str tokens.")
-        if not tokens or len(set(tokens)) < len(tokens):
+            raise ValueError(
+                "vocabulary must be a mapping or a collection of str tokens; "
+                f"got {self.vocabulary!r:.60}."
+            )
+        keys = self.vocabulary.values() if isinstance(self.vocabulary, Mapping) else tokens
+        if not tokens or len(set(keys)) < len(tokens):
             raise ValueError(
                 f"vocabulary must hold different tokens, at least one; got {len(tokens)} "
-                f"of which {len(set(tokens))} differ."
+                f"of which {len(set(keys))} differ."
             )
         return {token: i for i, token in enumerate(tokens, len(SPECIAL_TOKENS))}
 

@@ -29,12 +29,6 @@ def test_pad_by_eye():
     assert lengths.tolist() == [3, 2]
 
 
-def test_take_by_eye():
-    taken = ragged([2, 1, 3]).take(np.array([2, 0]))
-    assert taken.ids.tolist() == [3, 3, 3, 1, 1]
-    assert taken.offsets.tolist() == [0, 3, 5]
-
-
 def test_quantise_rounds_up_to_few_values():
     values = [quantise(n) for n in range(1, 5000)]
     assert all(n <= value < max(n + 8, 1.126 * n) for n, value in enumerate(values, 1))

@@ -5,15 +5,21 @@ import pandas as pd
 import polars as pl
 import pytest
 from scipy import sparse
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.ensemble import VotingClassifier
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
 
 from sklstm.checks import (
     check_labels,
     check_pooling,
     check_same_length,
+    check_same_network,
     check_sample_weight,
     check_texts,
     encode_labels,
     fitted_by_meta_estimator,
+    weigh_classes,
 )
 
 NO_VECTORIZER = "Pass the raw texts: drop the TfidfVectorizer or CountVectorizer in front"
@@ -141,8 +147,23 @@ def test_lengths_of_texts_and_labels():
             "y must hold one label for each text; got None. This estimator requires y to be "
             "passed, but the target y is None.",
         ),
-        ("pos", TypeError, "y must hold one label for each text; got a single str."),
-        (3, ValueError, "y must hold one label for each text; got 3."),
+        (
+            "pos",
+            TypeError,
+            "y must be a sequence of labels; got str. Pass a list or an array.",
+        ),
+        (3, TypeError, "y must be a sequence of labels; got int. Pass a list or an array."),
+        (
+            {"a": 1},
+            TypeError,
+            "y must be a sequence of labels; got dict. Pass a list or an array.",
+        ),
+        (
+            np.array(["a", 1], dtype=object),
+            TypeError,
+            "y must hold labels of one type; got str and other types mixed. Turn all of them into "
+            "str.",
+        ),
         ([], ValueError, "y must hold at least two classes; got 0 labels."),
         (
             ["a", None, "b", None],
@@ -167,6 +188,12 @@ def test_lengths_of_texts_and_labels():
             ValueError,
             "y must hold classes; got continuous numbers (Unknown label type: continuous), such "
             "as 0.5. Cut them into classes first, or use a regressor.",
+        ),
+        (
+            np.array([object, object]),
+            ValueError,
+            "y must hold labels that are str, bool or numbers; got object (Unknown label type: "
+            "unknown), such as <class 'object'>.",
         ),
         (
             np.eye(3),
@@ -202,7 +229,7 @@ def test_labels_outside_the_known_classes_are_refused():
         encode_labels(np.array(["a", "z"]), np.array(["a", "b"]))
     assert str(caught.value) == (
         "y must hold the known classes ['a', 'b'] only; got ['z'] as well. "
-        "Name all classes at the first call."
+        "Drop these rows, or fit anew with all classes."
     )
 
 
@@ -227,6 +254,11 @@ def test_targets_count_the_sorted_classes():
             "sample_weight must hold one weight for each text; got 2 weights and 3 texts.",
         ),
         (
+            ["a", "b", "c"],
+            "sample_weight must hold one number for each text; got ['a', 'b', 'c']. "
+            "For weights of whole classes use the parameter class_weight.",
+        ),
+        (
             [[1], [1], [1]],
             "Sample weights must be 1D array or scalar: sample_weight must have shape (3,); "
             "got (3, 1).",
@@ -235,18 +267,45 @@ def test_targets_count_the_sorted_classes():
 )
 def test_what_are_not_weights(weight, sentence):
     with pytest.raises(ValueError) as caught:
-        check_sample_weight(weight, None, np.array(["a", "b", "b"]))
+        check_sample_weight(weight, n_texts=3)
     assert str(caught.value) == sentence
 
 
-def test_weights_of_texts_and_classes_multiply():
-    labels = np.array(["a", "b", "b"])
-    np.testing.assert_array_equal(check_sample_weight(None, None, labels), [1, 1, 1])
-    np.testing.assert_array_equal(check_sample_weight(2, None, labels), [2, 2, 2])
-    np.testing.assert_allclose(
-        check_sample_weight([1, 2, 3], {"a": 3, "b": 0.5}, labels), [3, 1, 1.5]
+def test_weights():
+    np.testing.assert_array_equal(check_sample_weight(None, n_texts=3), [1, 1, 1])
+    np.testing.assert_array_equal(check_sample_weight(2, n_texts=3), [2, 2, 2])
+    np.testing.assert_array_equal(check_sample_weight([1, 0, 3], n_texts=3), [1, 0, 3])
+
+
+def test_weights_of_classes():
+    classes, targets = np.array(["a", "b", "c"]), np.array([0, 1, 1])
+    assert weigh_classes(None, classes, targets).tolist() == [1, 1, 1]
+    assert weigh_classes({"a": 3, "c": 0.5, "z": 9}, classes, targets).tolist() == [3, 1, 0.5]
+    # As in scikit-learn: n_texts / (n_classes * texts of the class).
+    np.testing.assert_allclose(weigh_classes("balanced", classes, targets), [1, 0.5, 1])
+
+
+@pytest.mark.parametrize("class_weight", [{"a": -1}, {"a": np.nan}, {"a": 0, "b": 0}])
+def test_what_are_not_weights_of_classes(class_weight):
+    with pytest.raises(ValueError) as caught:
+        weigh_classes(class_weight, np.array(["a", "b"]), np.array([0, 1]))
+    assert str(caught.value) == (
+        "class_weight must hold numbers of 0 or more, and one above 0 for a class of y; "
+        f"got {class_weight}."
     )
-    np.testing.assert_allclose(check_sample_weight(None, "balanced", labels), [1.5, 0.75, 0.75])
+
+
+def test_settings_that_must_stay():
+    earlier = dict.fromkeys(
+        ["embedding_dim", "hidden_size", "num_layers", "bidirectional", "pooling"], 1
+    )
+    check_same_network(earlier, earlier | {"dropout": 0.5})
+    with pytest.raises(ValueError) as caught:
+        check_same_network(earlier, earlier | {"num_layers": 2})
+    assert str(caught.value) == (
+        "num_layers must stay 1, as in the fit that warm_start or partial_fit goes on from; got 2. "
+        "Use fit with warm_start=False to begin anew."
+    )
 
 
 @pytest.mark.parametrize("pooling", ["average", (), ("max", "average")])
@@ -256,5 +315,36 @@ def test_unknown_pooling_is_refused(pooling):
     assert str(caught.value) == f"pooling must name one or more of 'max', 'mean'; got {pooling!r}."
 
 
-def test_a_plain_call_is_no_meta_estimator():
-    assert not fitted_by_meta_estimator()
+class WhoCalls(ClassifierMixin, TransformerMixin, BaseEstimator):
+    """Notes while it is fitted what ``fitted_by_meta_estimator`` says."""
+
+    seen = []
+
+    def fit(self, X, y=None):
+        self.seen.append(fitted_by_meta_estimator())
+        self.classes_ = np.unique(y)
+        return self
+
+    def transform(self, X):
+        return X
+
+    def predict(self, X):
+        return self.classes_[[0] * len(X)]
+
+
+@pytest.mark.parametrize(
+    ("fit", "expected"),
+    [
+        (lambda X, y: WhoCalls().fit(X, y), {False}),
+        (lambda X, y: WhoCalls().fit_transform(X, y), {False}),
+        (lambda X, y: make_pipeline(WhoCalls()).fit(X, y), {False}),
+        (lambda X, y: make_pipeline(WhoCalls(), "passthrough").fit_transform(X, y), {False}),
+        (lambda X, y: GridSearchCV(WhoCalls(), {}, cv=2).fit(X, y), {True}),
+        (lambda X, y: cross_val_score(WhoCalls(), X, y, cv=2), {True}),
+        (lambda X, y: VotingClassifier([("a", WhoCalls())]).fit(X, y), {True}),
+    ],
+)
+def test_who_called_fit(fit, expected):
+    WhoCalls.seen.clear()
+    fit([[1], [2], [3], [4]], [0, 0, 1, 1])
+    assert set(WhoCalls.seen) == expected

@@ -12,11 +12,12 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import get_scorer, log_loss
 from sklearn.model_selection import GridSearchCV
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LRScheduler
 
 from sklstm import LSTMTextClassifier, SequenceVectorizer
 from tests.conftest import LABELS, TEXTS, TINY
@@ -176,6 +177,30 @@ def test_weights_move_the_answer(tiny):
         assert model.predict_proba(["same text"])[0, 0] == pytest.approx(0.9, abs=0.05)
 
 
+def test_weights_of_classes_come_from_the_texts_that_count(tiny, texts, labels):
+    weights = (np.arange(len(texts)) % 4 != 0).astype(float)
+    some = np.flatnonzero(weights)
+    tiny.set_params(class_weight="balanced")
+    with_zeros = clone(tiny).fit(texts, labels, weights)
+    without = clone(tiny).fit([texts[k] for k in some], labels[some])
+    np.testing.assert_array_equal(with_zeros.predict_proba(texts), without.predict_proba(texts))
+
+
+def test_partial_fit_with_weights_of_classes_that_do_not_come(tiny, texts):
+    tiny.set_params(class_weight={"pos": 2.0, "neutral": 3.0})
+    tiny.partial_fit(texts[:5], ["pos"] * 5, classes=["neg", "neutral", "pos"])
+
+
+def test_partial_fit_keeps_the_temperature(fitted, texts, labels):
+    fitted.temperature_ = 1.5
+    assert fitted.partial_fit(texts, labels).temperature_ == 1.5
+
+
+def test_many_classes_in_few_texts_are_no_regression(tiny, texts):
+    tiny.partial_fit(texts[:4], [0, 7, 9, 12], classes=range(30))
+    tiny.fit(texts[:20], list(range(20)))
+
+
 def test_balanced_classes_get_the_same_say(tiny):
     texts, labels = ["same text"] * 40, ["a"] * 32 + ["b"] * 8
     model = tiny.set_params(class_weight="balanced", max_epochs=30).fit(texts, labels)
@@ -215,6 +240,27 @@ def test_a_scorer_judges_the_training(scoring):
     model.fit(texts[:300], labels[:300], X_val=texts[300:], y_val=labels[300:])
     score = get_scorer(scoring)(model, texts[300:], labels[300:])
     assert score == pytest.approx(max(model.validation_scores_), abs=1e-6)
+
+
+def test_the_best_is_kept_however_small_the_progress():
+    texts, labels = distinct()
+    held = {"X_val": texts[:100], "y_val": labels[:100]}
+    model = LSTMTextClassifier(**TINY, tol=10.0, n_iter_no_change=4, calibrate=False)
+    model.fit(texts, labels, **held)
+    assert model.n_iter_ == 5
+    score = -log_loss(held["y_val"], model.predict_proba(held["X_val"]))
+    assert score == pytest.approx(max(model.validation_scores_), abs=1e-6)
+
+
+def test_a_scorer_that_cannot_judge_is_named(tiny):
+    texts, labels = distinct(100)
+    labels = labels.astype("<U4")
+    labels[0] = "rare"
+    match = "scoring must be a scorer.* which hold none of the classes .'rare'.; got the error"
+    refuse(match, tiny.set_params(scoring="neg_log_loss"), X=texts, y=labels)
+    refuse("called as scoring.estimator, X, y.", tiny.set_params(scoring=log_loss), texts, labels)
+    tiny.set_params(scoring=lambda estimator, X, y: np.nan)
+    refuse("scoring must give a number on the .* got nan", tiny, texts, labels)
 
 
 def test_a_callable_judges_the_training(tiny):
@@ -350,6 +396,25 @@ def test_callbacks_run_on_copies(tiny, texts, labels):
     assert dict(model.net_.callbacks_)["count"].n_epochs == 3
 
 
+def test_skorchs_checkpoint_finds_the_best(tiny, tmp_path):
+    tiny.set_params(callbacks=[Checkpoint(dirname=str(tmp_path))], max_epochs=4).fit(*distinct())
+    assert (tmp_path / "params.pt").exists()
+
+
+def test_the_learning_rate_can_be_left_to_a_callback(tiny, texts, labels):
+    seen = []
+
+    class Watch(Callback):
+        def on_batch_end(self, net, **kwargs):
+            seen.append(net.optimizer_.param_groups[0]["lr"])
+
+    steps = LRScheduler("StepLR", step_size=1, gamma=0.1)
+    tiny.set_params(lr_schedule=None, callbacks=[steps, Watch()], max_epochs=2, lr=0.5)
+    # A deep copy of the watch still writes to the list it closes over.
+    tiny.fit(texts, labels)
+    assert seen == pytest.approx([0.5] * 5 + [0.05] * 5)
+
+
 def test_skorchs_early_stopping_is_no_interruption(tiny, texts, labels):
     stopping = EarlyStopping(monitor="train_loss", patience=2, threshold=10.0, threshold_mode="abs")
     model = tiny.set_params(callbacks=[stopping]).fit(texts, labels)
@@ -367,24 +432,75 @@ class PressCtrlC(Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize("epoch", [1, 3])
-def test_ctrl_c_keeps_the_best_weights_so_far(tiny, epoch):
+def test_ctrl_c_keeps_the_best_weights_so_far(tiny):
     texts, labels = distinct()
-    tiny.set_params(callbacks=[PressCtrlC(epoch)])
-    with pytest.warns(UserWarning, match=f"Training was interrupted in epoch {epoch}; the best"):
-        tiny.fit(texts, labels, X_val=texts[:100], y_val=labels[:100])
-    assert tiny.n_iter_ == epoch - 1 == len(tiny.validation_scores_)
-    score = -log_loss(labels[:100], tiny.set_params(calibrate=False).predict_proba(texts[:100]))
-    if epoch > 1:
-        tiny.temperature_ = 1.0
-        score = -log_loss(labels[:100], tiny.predict_proba(texts[:100]))
-        assert score == pytest.approx(max(tiny.validation_scores_), abs=1e-6)
+    held = {"X_val": texts[:100], "y_val": labels[:100]}
+    tiny.set_params(callbacks=[PressCtrlC(3)], calibrate=False)
+    with pytest.warns(UserWarning, match="interrupted after 2 epochs; the best weights so far are"):
+        tiny.fit(texts, labels, **held)
+    assert tiny.n_iter_ == 2 == len(tiny.validation_scores_)
+    score = -log_loss(labels[:100], tiny.predict_proba(texts[:100]))
+    assert score == pytest.approx(max(tiny.validation_scores_), abs=1e-6)
 
 
-def test_ctrl_c_ends_a_search(tiny, texts, labels):
-    search = GridSearchCV(tiny.set_params(callbacks=[PressCtrlC(1)]), {"lr": [0.1, 0.2]}, cv=2)
-    with pytest.raises(KeyboardInterrupt):
+def test_ctrl_c_in_the_first_epoch_leaves_a_fitted_estimator(tiny, texts, labels):
+    tiny.set_params(callbacks=[PressCtrlC(1)])
+    with pytest.warns(UserWarning, match="interrupted after 0 epochs; the newest weights so far"):
+        tiny.fit(texts, labels)
+    assert tiny.n_iter_ == 0
+    assert np.isfinite(tiny.predict_proba(texts)).all()
+
+
+def test_ctrl_c_while_judging_drops_the_unfinished_epoch(tiny):
+    texts, labels = distinct()
+    calls = []
+
+    def press(estimator, X, y):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return 0.5
+
+    with pytest.warns(UserWarning, match="interrupted after 2 epochs"):
+        tiny.set_params(scoring=press).fit(texts, labels)
+    assert tiny.n_iter_ == len(tiny.loss_curve_) == len(tiny.validation_scores_) == 2
+
+
+def test_ctrl_c_while_calibrating_keeps_the_training(tiny, monkeypatch):
+    def press(self, network):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("sklstm.validation.Validation.temperature", press)
+    with pytest.warns(UserWarning, match="interrupted after 10 epochs"):
+        tiny.set_params(n_iter_no_change=99).fit(*distinct())
+    assert tiny.temperature_ == 1.0
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_ctrl_c_in_a_worker_ends_the_search(tiny, texts, labels, n_jobs):
+    tiny.set_params(callbacks=[PressCtrlC(1)])
+    search = GridSearchCV(tiny, {"lr": [0.1, 0.2]}, cv=2, n_jobs=n_jobs)
+    with pytest.raises((KeyboardInterrupt, TerminatedWorkerError)):
         search.fit(texts, labels)
+
+
+def test_threads_can_predict_with_one_estimator(texts, labels):
+    model = LSTMTextClassifier(**(TINY | {"dropout": 0.5, "word_dropout": 0.5}))
+    model.fit(texts, labels)
+    expected = model.predict_proba(texts)
+    answers = []
+
+    def predict():
+        answers.extend(model.predict_proba(texts) for _ in range(10))
+
+    threads = [threading.Thread(target=predict) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 40
+    for answer in answers:
+        np.testing.assert_array_equal(answer, expected)
 
 
 def test_fits_in_threads_do_not_disturb_each_other(tiny, texts, labels):
@@ -417,6 +533,7 @@ def refuse(match, model=None, X=None, y=None, **arguments):
         ({"y": ["pos"] * 10}, "y must hold at least two classes; got one class: 'pos'"),
         ({"y": np.linspace(0, 1, 10)}, "y must hold classes; got continuous numbers"),
         ({"y": np.eye(10)}, "OneVsRestClassifier"),
+        ({"sample_weight": "balanced"}, "use the parameter class_weight"),
         ({"sample_weight": [1] * 9}, "got 9 weights and 10 texts"),
         ({"sample_weight": [0] * 10}, "at least one weight above 0"),
         ({"X_val": TEXTS}, "X_val and y_val must be given together; got X_val alone"),
@@ -446,6 +563,13 @@ def test_bad_input_keeps_an_earlier_fit(fitted, changes, match):
         ({"class_weight": "equal"}, "The 'class_weight' parameter .* Got 'equal' instead"),
         ({"vectorizer": str.split}, "must be an instance of 'sklstm.vectorizer.Seq"),
         ({"pooling": ("max", "average")}, "pooling must name one or more of"),
+        ({"class_weight": {"pos": -1}}, "class_weight must hold numbers of 0 or more"),
+        (
+            {"callbacks": [EarlyStopping(), 3]},
+            r"callbacks\[1\] must be a callback of skorch.* got 3",
+        ),
+        ({"pooling": (["max"],)}, "pooling must name one or more of"),
+        ({"device": "meta"}, "device='meta' must be a device that torch can compute on here"),
         ({"device": "gpu"}, "device must be 'auto' or a device of torch .* got 'gpu'"),
         ({"vectorizer": SequenceVectorizer(min_df=99)}, "stands in min_df=99 texts or more"),
         ({"vectorizer": SequenceVectorizer(keep="all")}, "The 'keep' parameter of SequenceV"),
@@ -494,6 +618,23 @@ def test_partial_fit_says_what_is_wrong(tiny, fitted):
     with pytest.raises(ValueError, match="classes must be those of the first call"):
         fitted.partial_fit(TEXTS, LABELS, classes=["neg", "odd"])
     np.testing.assert_array_equal(fitted.predict_proba(TEXTS), before)
+
+
+def test_partial_fit_checks_parameters_each_time(tiny):
+    tiny.partial_fit(TEXTS, LABELS, classes=["neg", "pos"])
+    with pytest.raises(ValueError, match="The 'batch_size' parameter"):
+        tiny.set_params(batch_size=0).partial_fit(TEXTS, LABELS)
+    with pytest.raises(ValueError, match="class_weight='balanced' needs all texts at once"):
+        tiny.set_params(batch_size=8, class_weight="balanced").partial_fit(TEXTS, LABELS)
+
+
+def test_set_params_that_fails_changes_nothing(tiny):
+    with pytest.raises(ValueError, match="Invalid parameter 'nope'"):
+        tiny.set_params(vectorizer__nope=1)
+    assert tiny.vectorizer is None
+    tiny.set_params(vectorizer=SequenceVectorizer(min_df=3))
+    tiny.set_params(vectorizer=None, vectorizer__max_df=7)
+    assert (tiny.vectorizer.min_df, tiny.vectorizer.max_df) == (1, 7)
 
 
 def test_warm_start_refuses_new_classes(fitted):

@@ -29,6 +29,17 @@ def test_results_stand_in_the_order_of_the_texts():
             np.testing.assert_allclose(pooled[row], network.pool(ids, lengths)[0], atol=1e-6)
 
 
+def test_default_sizes_keep_the_promise_of_1e_6():
+    network = build(embedding_dim=128, hidden_size=128, n_ids=3000).eval()
+    texts = ragged(300)
+    together = softmax(compute_logits(network, texts), axis=1)
+    for row in range(0, 300, 37):
+        begin, end = texts.offsets[row : row + 2]
+        alone = RaggedIds(texts.ids[begin:end], np.array([0, end - begin]))
+        probabilities = softmax(compute_logits(network, alone), axis=1)[0]
+        np.testing.assert_allclose(probabilities, together[row], rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_prediction_leaves_the_mode_as_it_was(training):
     network = build().train(training)

@@ -144,7 +144,7 @@ def test_pipeline_and_grid_search_over_flat_and_nested_parameters(tiny, texts, l
     pipeline = sklearn.pipeline.Pipeline([("clf", tiny)])
     grid = {"clf__hidden_size": [4, 8], "clf__vectorizer__min_df": [1, 2]}
     search = GridSearchCV(pipeline, grid, cv=2, n_jobs=2).fit(texts, labels)
-    assert search.best_score_ > 0.8
+    assert search.best_score_ >= 0.8
     best = search.best_estimator_["clf"]
     assert best.hidden_size == search.best_params_["clf__hidden_size"]
     assert best.vectorizer_.min_df == search.best_params_["clf__vectorizer__min_df"]

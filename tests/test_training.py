@@ -38,7 +38,7 @@ def batches(n_texts=24, batch_size=8):
 
 @pytest.mark.parametrize(
     ("max_epochs", "n_batches", "expected"),
-    [(7, 1, 7), ("auto", 1, 20), ("auto", 200, None), ("auto", 10**6, 3)],
+    [(7, 1, 7), ("auto", 1, 50), ("auto", 200, None), ("auto", 10**6, 3)],
 )
 def test_epochs(max_epochs, n_batches, expected):
     epochs = count_epochs(max_epochs, n_batches=n_batches)

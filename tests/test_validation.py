@@ -53,6 +53,23 @@ def test_training_always_keeps_every_class():
     assert {k // 2 for k in train} == {0, 1, 2}
 
 
+def test_no_class_is_emptied_by_its_repeated_texts():
+    texts = [""] * 900 + [f"text {k}" for k in range(9)] + [f"other {k}" for k in range(200)]
+    targets = np.repeat([0, 1], [909, 200])
+    for seed in range(10):
+        train, valid = split(texts, targets, seed=seed)
+        assert np.bincount(targets[train])[0] >= 900
+        assert np.bincount(targets[valid]).max() <= 91
+
+
+def test_texts_with_several_labels_do_not_take_the_last_of_a_class():
+    texts = [f"text {k}" for k in range(100)] + ["text 0", "text 1"]
+    targets = np.repeat([0, 1], [100, 2])
+    for seed in range(10):
+        train, _ = split(texts, targets, seed=seed)
+        assert (targets[train] == 1).sum() == 2
+
+
 def test_too_few_texts_to_spare_any():
     data = LabelledTexts(["a", "b", "c"], np.array([0, 0, 1]), np.ones(3))
     train, valid = split_validation(data, fraction=0.1, rng=np.random.default_rng(0))

@@ -4,7 +4,6 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer
 
@@ -95,10 +94,16 @@ def test_same_texts_give_the_same_vocabulary_in_any_order():
     assert list(first.items()) == list(second.items())
 
 
-@pytest.mark.parametrize("given", [["b", "a"], {"b": 0, "a": 1}, {"a": 9, "b": 2}])
+@pytest.mark.parametrize("given", [["b", "a"], {"b": 0, "a": 1}, {"a": 9, "b": 2}, ("b", "a")])
 def test_given_vocabulary(given):
     vectorizer = SequenceVectorizer(vocabulary=given, max_length=3)
     np.testing.assert_array_equal(vectorizer.fit_transform(["a b c"]), [[4, 3, 1]])
+
+
+def test_a_set_as_vocabulary_is_sorted():
+    tokens = [f"token{k}" for k in range(50)]
+    vocabulary = SequenceVectorizer(vocabulary=set(tokens)).fit(["x"]).vocabulary_
+    assert list(vocabulary) == sorted(tokens)
 
 
 def test_transform_reads_as_fit_did():
@@ -127,14 +132,17 @@ def test_before_fit():
         ({}, ["", " "], "at least one token; got none in 2 texts, so the vocabulary is empty"),
         ({"vocabulary": []}, ["a"], "vocabulary must hold different tokens, at least one; got 0"),
         ({"vocabulary": ["a", "a"]}, ["a"], "got 2 of which 1 differ"),
-        ({"vocabulary": [1]}, ["a"], "vocabulary must be a mapping or an iterable of str tokens"),
-        ({"vocabulary": "ab"}, ["a"], "vocabulary must be a mapping or an iterable of str tokens"),
+        ({"vocabulary": {"a": 1, "b": 1}}, ["a"], "got 2 of which 1 differ"),
+        ({"vocabulary": iter(["a"])}, ["a"], "The 'vocabulary' parameter of SequenceVectorizer"),
+        ({"token_pattern": "("}, ["a"], r"token_pattern must be a regular expression; got '\('"),
+        ({"vocabulary": [1]}, ["a"], "vocabulary must be a mapping or a collection of str tokens"),
+        ({"vocabulary": "ab"}, ["a"], "vocabulary must be a mapping or a collection of str tokens"),
         ({}, "a b", "X must be a sequence of texts; got a single str"),
         ({"keep": "middle"}, ["a"], "The 'keep' parameter of SequenceVectorizer must be a str"),
     ],
 )
 def test_bad_input_gets_a_sentence(parameters, texts, match):
-    vectorizer = clone(SequenceVectorizer(**parameters))
+    vectorizer = SequenceVectorizer(**parameters)
     with pytest.raises((TypeError, ValueError), match=match):
         vectorizer.fit(texts)
     assert not hasattr(vectorizer, "vocabulary_")
