@@ -160,7 +160,26 @@ def check_labels(y, *, name: str = "y") -> np.ndarray:
         raise TypeError(
             f"{name} must be a sequence of labels; got {type(y).__name__}. Pass a list or an array."
         )
-    labels = _label_array(y, name)
+    labels = _plain_labels(_label_array(y, name), name)
+    with warnings.catch_warnings():
+        # Many classes in few texts are no sign of a regression when texts are classified.
+        warnings.filterwarnings("ignore", message="The number of unique classes")
+        kind = type_of_target(labels, input_name=name)
+    if kind.startswith("continuous"):
+        raise ValueError(
+            f"{name} must hold classes; got continuous numbers (Unknown label type: continuous), "
+            f"such as {labels.tolist()[0]!r}. Cut them into classes first, or use a regressor."
+        )
+    if kind not in ("binary", "multiclass"):
+        raise ValueError(
+            f"{name} must hold labels that are str, bool or numbers; got {labels.dtype} "
+            f"(Unknown label type: {kind}), such as {labels.tolist()[0]!r:.40}."
+        )
+    return labels
+
+
+def _plain_labels(labels: np.ndarray, name: str) -> np.ndarray:
+    """Return labels that are all there and of one type, as an array of that type."""
     if labels.size == 0:
         raise ValueError(f"{name} must hold at least two classes; got 0 labels.")
     missing = [k for k, label in enumerate(labels.tolist()) if _is_missing(label)]
@@ -177,20 +196,6 @@ def check_labels(y, *, name: str = "y") -> np.ndarray:
                 "Turn all of them into str."
             )
         labels = np.asarray(labels.tolist())
-    with warnings.catch_warnings():
-        # Many classes in few texts are no sign of a regression when texts are classified.
-        warnings.filterwarnings("ignore", message="The number of unique classes")
-        kind = type_of_target(labels, input_name=name)
-    if kind.startswith("continuous"):
-        raise ValueError(
-            f"{name} must hold classes; got continuous numbers (Unknown label type: continuous), "
-            f"such as {labels.tolist()[0]!r}. Cut them into classes first, or use a regressor."
-        )
-    if kind not in ("binary", "multiclass"):
-        raise ValueError(
-            f"{name} must hold labels that are str, bool or numbers; got {labels.dtype} "
-            f"(Unknown label type: {kind}), such as {labels.tolist()[0]!r:.40}."
-        )
     return labels
 
 
