@@ -3,7 +3,7 @@
 import numbers
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 
 import numpy as np
 from scipy import sparse
@@ -189,12 +189,14 @@ def _plain_labels(labels: np.ndarray, name: str) -> np.ndarray:
             f"{len(missing)} of {len(labels)} places. Drop the rows without a label."
         )
     if labels.dtype == object:  # nullable and Categorical labels get their plain dtype
-        kinds = {"str" if isinstance(label, str) else "number" for label in labels.tolist()}
-        if len(kinds) > 1:
+        are_str = [isinstance(label, str) for label in labels.tolist()]
+        if any(are_str) and not all(are_str):
             raise TypeError(
                 f"{name} must hold labels of one type; got str and other types mixed. "
                 "Turn all of them into str."
             )
+        if any(isinstance(label, Collection) and not isinstance(label, str) for label in labels):
+            raise ValueError(f"{name} must hold one label for each text; got several for some.")
         labels = np.asarray(labels.tolist())
     return labels
 
@@ -208,8 +210,10 @@ def _label_array(y, name: str) -> np.ndarray:
             "sklearn.multioutput.MultiOutputClassifier."
         )
     # Nullable dtypes become arrays of objects here, so that no missing value turns into a number.
-    y = y if hasattr(y, "__len__") or hasattr(y, "__array__") else list(y)
-    labels = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
+    if hasattr(y, "__array__") or hasattr(y, "to_numpy"):
+        labels = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
+    else:  # as objects, since numpy would turn [1, "a"] into ["1", "a"]
+        labels = np.array(list(y), dtype=object)
     if labels.ndim == 2 and labels.shape[1] == 1:
         warnings.warn(
             "A column-vector y was passed when a 1d array was expected. Please change the shape "

@@ -159,7 +159,7 @@ def test_lengths_of_texts_and_labels():
             "y must be a sequence of labels; got dict. Pass a list or an array.",
         ),
         (
-            np.array(["a", 1], dtype=object),
+            ["a", 1],
             TypeError,
             "y must hold labels of one type; got str and other types mixed. Turn all of them into "
             "str.",
@@ -188,6 +188,11 @@ def test_lengths_of_texts_and_labels():
             ValueError,
             "y must hold classes; got continuous numbers (Unknown label type: continuous), such "
             "as 0.5. Cut them into classes first, or use a regressor.",
+        ),
+        (
+            [["a", "b"], ["c"]],
+            ValueError,
+            "y must hold one label for each text; got several for some.",
         ),
         (
             np.array([object, object]),
