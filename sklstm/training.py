@@ -113,8 +113,8 @@ class TextNet(NeuralNet):
     def notify(self, method_name, **cb_kwargs):
         """Call every callback, and only then stop if one of them asked for it.
 
-        skorch's callbacks ask by raising KeyboardInterrupt, which must not be taken for the
-        user's Ctrl-C, nor keep the callbacks behind from seeing the last epoch.
+        skorch's callbacks ask by raising KeyboardInterrupt at the end of an epoch, which must not
+        be taken for the user's Ctrl-C, nor keep the callbacks behind from seeing that epoch.
         """
         getattr(self, method_name)(self, **cb_kwargs)
         stop = None
@@ -122,7 +122,7 @@ class TextNet(NeuralNet):
             try:
                 getattr(callback, method_name)(self, **cb_kwargs)
             except KeyboardInterrupt as request:
-                if not _raised_in_skorch(request):
+                if method_name != "on_epoch_end" or not _raised_in_skorch(request):
                     raise
                 stop = request
         if method_name == "on_epoch_end":
