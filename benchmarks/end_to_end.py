@@ -98,6 +98,9 @@ class Ours:
             "dropout": 0.0,
             "embedding_dropout": 0.0,
             "word_dropout": 0.0,
+            "input_dropout": 0.0,
+            "recurrent_dropout": 0.0,
+            "weight_dropout": 0.0,
             "backend": backend,
             "generator": torch.Generator().manual_seed(0),
         }

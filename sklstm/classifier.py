@@ -86,6 +86,14 @@ class LSTMTextClassifier(
         Share of the embedding columns set to 0 while training, the same for all tokens of a text.
     word_dropout : float, default=0.1
         Share of the tokens read as unknown while training.
+    input_dropout : float, default=0.0
+        Share of the features into each LSTM set to 0 while training, the same for all tokens of a
+        text (Keras' ``dropout``).
+    recurrent_dropout : float, default=0.0
+        The same for the state on its way to the next token (Keras' ``recurrent_dropout``). Trains
+        on our own backends, which take about twice the time.
+    weight_dropout : float, default=0.0
+        Share of the recurrent weights set to 0 while training.
     weight_decay : float, default=0.01
         Weight decay of AdamW.
     label_smoothing : float, default=0.05
@@ -163,8 +171,8 @@ class LSTMTextClassifier(
     References
     ----------
     Hochreiter & Schmidhuber (1997) for the LSTM; Maini et al. (2020), Why and when should you
-    pool? for the pooling; Gal & Ghahramani (2016) for the dropout of whole columns; Guo et al.
-    (2017) for the temperature.
+    pool? for the pooling; Gal & Ghahramani (2016) for the dropout of whole columns; Merity, Keskar
+    & Socher (2018) for that of weights; Guo et al. (2017) for the temperature.
 
     Examples
     --------
@@ -189,6 +197,9 @@ class LSTMTextClassifier(
         "dropout": [Interval(numbers.Real, 0, 1, closed="left")],
         "embedding_dropout": [Interval(numbers.Real, 0, 1, closed="left")],
         "word_dropout": [Interval(numbers.Real, 0, 1, closed="left")],
+        "input_dropout": [Interval(numbers.Real, 0, 1, closed="left")],
+        "recurrent_dropout": [Interval(numbers.Real, 0, 1, closed="left")],
+        "weight_dropout": [Interval(numbers.Real, 0, 1, closed="left")],
         "weight_decay": [Interval(numbers.Real, 0, None, closed="left")],
         "label_smoothing": [Interval(numbers.Real, 0, 1, closed="left")],
         "ema": [Interval(numbers.Real, 0, 1, closed="neither"), None],
@@ -227,6 +238,9 @@ class LSTMTextClassifier(
         dropout=0.5,
         embedding_dropout=0.3,
         word_dropout=0.1,
+        input_dropout=0.0,
+        recurrent_dropout=0.0,
+        weight_dropout=0.0,
         weight_decay=0.01,
         label_smoothing=0.05,
         ema=0.995,
@@ -260,6 +274,9 @@ class LSTMTextClassifier(
         self.dropout = dropout
         self.embedding_dropout = embedding_dropout
         self.word_dropout = word_dropout
+        self.input_dropout = input_dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.weight_dropout = weight_dropout
         self.weight_decay = weight_decay
         self.label_smoothing = label_smoothing
         self.ema = ema
@@ -599,6 +616,9 @@ class LSTMTextClassifier(
             "dropout": self.dropout,
             "embedding_dropout": self.embedding_dropout,
             "word_dropout": self.word_dropout,
+            "input_dropout": self.input_dropout,
+            "recurrent_dropout": self.recurrent_dropout,
+            "weight_dropout": self.weight_dropout,
             "backend": self.backend,
             "generator": generator,
         }

@@ -29,6 +29,14 @@ class LSTM(nn.Module):
         Dropout on the outputs of each layer except the last, while training.
     bidirectional : bool, default=False
         Whether a second LSTM reads each text from its end to its beginning.
+    input_dropout : float, default=0.0
+        Share of the input's features to drop in each layer and direction while training, the
+        same at all steps of a text (Keras' ``dropout``).
+    recurrent_dropout : float, default=0.0
+        The same for the state on its way into the next step's gates (Keras'
+        ``recurrent_dropout``). The backend "aten" has none.
+    weight_dropout : float, default=0.0
+        Share of the recurrent weights to drop while training, the same at all steps of a batch.
     backend : {'auto', 'aten', 'cpu', 'reference'}, default='auto'
         Which implementation runs. A name gives that implementation or an error.
 
@@ -42,6 +50,8 @@ class LSTM(nn.Module):
     Hochreiter & Schmidhuber (1997), Long Short-Term Memory; Gers, Schmidhuber & Cummins (2000),
     Learning to Forget. Initialisation: orthogonal recurrent weights (Saxe et al. 2014) and a
     forget-gate bias of 1 (Jozefowicz et al. 2015), in ``bias_ih`` alone, since the two biases add.
+    Dropout with one mask for all steps: Gal & Ghahramani (2016); of the recurrent weights: Merity,
+    Keskar & Socher (2018).
 
     Examples
     --------
@@ -64,6 +74,9 @@ class LSTM(nn.Module):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
         backend: str = "auto",
         generator: torch.Generator | None = None,
     ):
@@ -75,6 +88,9 @@ class LSTM(nn.Module):
         self.batch_first = batch_first
         self.dropout = dropout
         self.bidirectional = bidirectional
+        self.input_dropout = input_dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.weight_dropout = weight_dropout
         self.backend = backend
         self.generator = generator
         for layer in range(num_layers):
@@ -143,16 +159,19 @@ class LSTM(nn.Module):
             outputs = []
             for direction, suffix in enumerate(self._suffixes(layer)):
                 inputs = x if direction == 0 else Mirror.apply(x, mirror)
+                inputs = self._drop(inputs, (1, *x.shape[1:]), self.input_dropout)
+                weight_hh = getattr(self, "weight_hh" + suffix)
                 h0, c0 = self._first_states(x, hx, len(self._suffixes(0)) * layer + direction)
                 h, h_last, c_last = lstm_sequence(
                     x=inputs,
                     weight_ih=getattr(self, "weight_ih" + suffix),
-                    weight_hh=getattr(self, "weight_hh" + suffix),
+                    weight_hh=self._drop(weight_hh, weight_hh.shape, self.weight_dropout),
                     bias_ih=getattr(self, "bias_ih" + suffix) if self.bias else None,
                     bias_hh=getattr(self, "bias_hh" + suffix) if self.bias else None,
                     h0=h0,
                     c0=c0,
                     lengths=lengths,
+                    mask_h=self._mask(h0, h0.shape, self.recurrent_dropout),
                     backend=self.backend,
                     need_last=need_last,
                 )
@@ -160,11 +179,21 @@ class LSTM(nn.Module):
                 h_n.append(h_last)
                 c_n.append(c_last)
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
-            if layer + 1 < self.num_layers and self.training and self.dropout > 0:
-                x = x * dropout_mask(x, x.shape, p=self.dropout, generator=self.generator)
+            if layer + 1 < self.num_layers:
+                x = self._drop(x, x.shape, self.dropout)
         if not need_last:
             return x, None, None
         return x, torch.stack(h_n), torch.stack(c_n)
+
+    def _mask(self, like, shape, p):
+        """Return a mask while training, None where nothing is to be dropped."""
+        if not self.training or p == 0:
+            return None
+        return dropout_mask(like, shape, p=p, generator=self.generator)
+
+    def _drop(self, x, shape, p):
+        mask = self._mask(x, shape, p)
+        return x if mask is None else x * mask
 
     def _suffixes(self, layer):
         return (f"_l{layer}", f"_l{layer}_reverse")[: self.num_directions]

@@ -31,6 +31,8 @@ class LSTMTextNetwork(nn.Module):
         Share of the embedding's columns to drop, the same at all steps of a text.
     word_dropout : float
         Share of the tokens to replace by the unknown one.
+    input_dropout, recurrent_dropout, weight_dropout : float
+        Of the LSTM; see :class:`~sklstm.lstm.LSTM`.
     backend : str
         Of the LSTM; see :class:`~sklstm.lstm.LSTM`.
     generator : torch.Generator
@@ -51,6 +53,9 @@ class LSTMTextNetwork(nn.Module):
         dropout: float,
         embedding_dropout: float,
         word_dropout: float,
+        input_dropout: float,
+        recurrent_dropout: float,
+        weight_dropout: float,
         backend: str,
         generator: torch.Generator,
     ):
@@ -69,6 +74,9 @@ class LSTMTextNetwork(nn.Module):
             num_layers=num_layers,
             bidirectional=bidirectional,
             dropout=dropout,
+            input_dropout=input_dropout,
+            recurrent_dropout=recurrent_dropout,
+            weight_dropout=weight_dropout,
             backend=backend,
             generator=generator,
         )

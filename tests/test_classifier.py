@@ -96,6 +96,15 @@ def test_unusual_texts_can_be_trained_on(tiny):
     assert np.isfinite(model.predict_proba(UNUSUAL)).all()
 
 
+@pytest.mark.parametrize("kind", ["input_dropout", "recurrent_dropout", "weight_dropout"])
+def test_dropouts_of_the_lstm_learn_and_repeat(tiny, texts, labels, kind):
+    tiny.set_params(**{kind: 0.2}, max_epochs=20)
+    model = clone(tiny).fit(texts, labels)
+    assert model.score(texts, labels) >= 0.8
+    assert clone(tiny).fit(texts, labels).loss_curve_ == model.loss_curve_
+    assert clone(tiny).set_params(**{kind: 0.0}).fit(texts, labels).loss_curve_ != model.loss_curve_
+
+
 def test_fitting_twice_is_fitting_once(tiny, texts, labels):
     first = tiny.fit(texts, labels).predict_proba(texts)
     second = tiny.fit(texts, labels).predict_proba(texts)
@@ -569,6 +578,7 @@ def test_bad_input_keeps_an_earlier_fit(fitted, changes, match):
             r"callbacks\[1\] must be a callback of skorch.* got 3",
         ),
         ({"pooling": (["max"],)}, "pooling must name one or more of"),
+        ({"backend": "aten", "recurrent_dropout": 0.1}, "backend='aten' has no recurrent dropout"),
         ({"device": "meta"}, "device='meta' must be a device that torch can compute on here"),
         ({"device": "gpu"}, "device must be 'auto' or a device of torch .* got 'gpu'"),
         ({"vectorizer": SequenceVectorizer(min_df=99)}, "stands in min_df=99 texts or more"),

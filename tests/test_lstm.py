@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from sklstm.kernels import lstm_sequence
 from sklstm.lstm import LSTM, dropout_mask, mirror_index
 
 T, B, I, H = 7, 3, 5, 11  # noqa: E741  the letters of contract.py
@@ -107,6 +108,28 @@ def test_dropout_between_layers_while_training():
     assert not torch.equal(one, other)
     ours.eval()
     assert torch.equal(ours.states(x), ours.states(x))
+
+
+def test_input_dropout_drops_the_same_features_at_all_steps(monkeypatch):
+    seen = []
+
+    def spy(**arguments):
+        seen.append(arguments)
+        return lstm_sequence(**arguments)
+
+    monkeypatch.setattr("sklstm.lstm.lstm_sequence", spy)
+    ours = LSTM(I, H, input_dropout=0.5, recurrent_dropout=0.4, weight_dropout=0.3)
+    x = draw(T, B, I).float()
+    ours.states(x, LENGTHS)
+    ratio = seen[0]["x"] / x
+    torch.testing.assert_close(ratio, ratio[:1].expand(T, -1, -1))
+    assert ratio.unique().round().tolist() == [0.0, 2.0]
+    assert seen[0]["mask_h"].unique().tolist() == pytest.approx([0, 1 / 0.6])
+    kept = seen[0]["weight_hh"] / ours.weight_hh_l0
+    assert (kept == 0).float().mean().item() == pytest.approx(0.3, abs=0.1)
+    ours.eval().states(x, LENGTHS)
+    assert seen[1]["mask_h"] is None
+    assert torch.equal(seen[1]["x"], x) and torch.equal(seen[1]["weight_hh"], ours.weight_hh_l0)
 
 
 def test_dropout_mask_has_mean_one():

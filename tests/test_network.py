@@ -18,6 +18,9 @@ SETTINGS = {
     "dropout": 0.0,
     "embedding_dropout": 0.0,
     "word_dropout": 0.0,
+    "input_dropout": 0.0,
+    "recurrent_dropout": 0.0,
+    "weight_dropout": 0.0,
     "backend": "auto",
 }
 IDS = torch.tensor([[3, 4, 5, 6, 0], [7, 8, 9, 0, 0], [10, 0, 0, 0, 0]], dtype=torch.int32).T
@@ -79,7 +82,7 @@ def test_padding_has_no_embedding_and_gets_no_gradient():
     assert network.embedding.weight.grad[3:11].abs().sum(dim=1).all()
 
 
-@pytest.mark.parametrize("kind", ["dropout", "embedding_dropout", "word_dropout"])
+@pytest.mark.parametrize("kind", [name for name in SETTINGS if name.endswith("dropout")])
 def test_dropout_acts_while_training_only(kind):
     network = build(**{kind: 0.5})
     assert not torch.equal(network(IDS, LENGTHS), network(IDS, LENGTHS))

@@ -22,13 +22,14 @@ def forward(
     h0: Tensor,  # (B, H)
     c0: Tensor,  # (B, H)
     lengths: Tensor | None,  # (B,)
+    mask_h: Tensor | None,  # (B, H)
     for_backward: bool,
 ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
     """Run the recurrence; see ``contract.py``."""
     order = _sorting_order(lengths)
     if order is not None:
         gates_x, h0, c0 = gates_x[:, order], h0[order], c0[order]
-        lengths = lengths[order]
+        lengths, mask_h = lengths[order], None if mask_h is None else mask_h[order]
     n_steps, n_texts, hidden = gates_x.shape[0], h0.shape[0], h0.shape[1]
     live = _live_rows(lengths, n_steps, n_texts)
 
@@ -45,7 +46,8 @@ def forward(
     for t, n in enumerate(live):
         kept = t if for_backward else 0
         step = gates[kept, :n]
-        torch.addmm(gates_x[t, :n], h_prev[:n], recurrent, out=step)
+        h_in = h_prev[:n] if mask_h is None else h_prev[:n] * mask_h[:n]
+        torch.addmm(gates_x[t, :n], h_in, recurrent, out=step)
         step[:, : 2 * hidden].sigmoid_()
         step[:, 2 * hidden : 3 * hidden].tanh_()
         step[:, 3 * hidden :].sigmoid_()
@@ -74,6 +76,7 @@ def backward(
     h0: Tensor,  # (B, H)
     c0: Tensor,  # (B, H)
     lengths: Tensor | None,  # (B,)
+    mask_h: Tensor | None,  # (B, H)
     saved: tuple[Tensor, ...],  # in the sorted order
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of gates_x, weight_hh, h0 and c0; see ``contract.py``."""
@@ -83,6 +86,7 @@ def backward(
         grad_h, h = grad_h[:, order], h[:, order]
         grad_h_last, grad_c_last = grad_h_last[order], grad_c_last[order]
         h0, c0, lengths = h0[order], c0[order], lengths[order]
+        mask_h = None if mask_h is None else mask_h[order]
     n_steps, n_texts, hidden = h.shape
     live = _live_rows(lengths, n_steps, n_texts)
 
@@ -107,10 +111,13 @@ def backward(
             torch.mul(coefficient[:, 3], dh_t, out=by_gate[:, 3])
             dc_t *= gates[t, :n, hidden : 2 * hidden]
             torch.mm(step, weight_hh, out=dh_t)
+            if mask_h is not None:
+                dh_t *= mask_h[:n]
 
-    grad_weight_hh = grad_gates[0].T @ h0
+    h_before, h_first = (h[:-1], h0) if mask_h is None else (h[:-1] * mask_h, h0 * mask_h)
+    grad_weight_hh = grad_gates[0].T @ h_first
     if n_steps > 1:
-        grad_weight_hh.addmm_(grad_gates[1:].flatten(0, 1).T, h[:-1].flatten(0, 1))
+        grad_weight_hh.addmm_(grad_gates[1:].flatten(0, 1).T, h_before.flatten(0, 1))
     if order is not None:
         inverse = torch.argsort(order)
         grad_gates, dh, dc = grad_gates[:, inverse], dh[inverse], dc[inverse]

@@ -35,6 +35,7 @@ def lstm_sequence(
     h0: Tensor,  # (B, H)
     c0: Tensor,  # (B, H)
     lengths: Tensor | None,  # (B,) None: every text has length T
+    mask_h: Tensor | None,  # (B, H) recurrent dropout; None: none
     backend: str,  # a name of BACKENDS, or "auto"
     need_last: bool,  # whether h_last and c_last are wanted
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -42,7 +43,14 @@ def lstm_sequence(
     ragged = lengths is not None
     if ragged:
         check_lengths(lengths, n_steps=x.shape[0], n_texts=x.shape[1])
-    name = _choose(backend, device=x.device, dtype=x.dtype, ragged=ragged, need_last=need_last)
+    name = _choose(
+        backend,
+        device=x.device,
+        dtype=x.dtype,
+        ragged=ragged,
+        need_last=need_last,
+        masked=mask_h is not None,
+    )
     if name == "aten":
         h, h_last, c_last = aten.lstm(
             x=x,
@@ -64,6 +72,7 @@ def lstm_sequence(
             "h0": h0,
             "c0": c0,
             "lengths": lengths,
+            "mask_h": mask_h,
         }
         check_sequence(**sequence)
         h, h_last, c_last = autograd.run(RECURRENCES[name], **sequence)
@@ -71,7 +80,13 @@ def lstm_sequence(
 
 
 def _choose(
-    backend: str, *, device: torch.device, dtype: torch.dtype, ragged: bool, need_last: bool
+    backend: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    ragged: bool,
+    need_last: bool,
+    masked: bool,
 ) -> str:
     """Return the name of the backend to run, or say why the one asked for cannot.
 
@@ -79,8 +94,8 @@ def _choose(
     torch's fused layer is the fastest for float32; in float64 it is an unfused loop on CPU.
     """
     if backend == "auto":
-        fused = not (ragged and need_last) and (device.type != "cpu" or dtype != torch.float64)
-        if fused:
+        can = not masked and not (ragged and need_last)
+        if can and (device.type != "cpu" or dtype != torch.float64):
             return "aten"
         return "cpu" if device.type == "cpu" else "reference"
     if backend not in BACKENDS:
@@ -89,6 +104,11 @@ def _choose(
     if backend == "cpu" and device.type != "cpu":
         raise ValueError(
             f"backend='cpu' runs on the CPU only; got tensors on {device}. Use backend='auto'."
+        )
+    if backend == "aten" and masked:
+        raise ValueError(
+            "backend='aten' has no recurrent dropout, since torch's fused layer has none. "
+            "Use backend='auto'."
         )
     if backend == "aten" and ragged and need_last:
         raise ValueError(

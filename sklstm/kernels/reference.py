@@ -17,11 +17,12 @@ def lstm_loop(
     h0: Tensor,  # (B, H)
     c0: Tensor,  # (B, H)
     lengths: Tensor | None,  # (B,)
+    mask_h: Tensor | None,  # (B, H)
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the recurrence; return h (T, B, H), h_last (B, H) and c_last (B, H)."""
     h_prev, c_prev, outputs = h0, c0, []
     for t in range(gates_x.shape[0]):
-        gates = gates_x[t] + h_prev @ weight_hh.T
+        gates = gates_x[t] + _masked(h_prev, mask_h) @ weight_hh.T
         i, f, g, o = gates.chunk(4, dim=1)
         c = f.sigmoid() * c_prev + i.sigmoid() * g.tanh()
         h = o.sigmoid() * c.tanh()
@@ -38,13 +39,14 @@ def forward(
     h0: Tensor,  # (B, H)
     c0: Tensor,  # (B, H)
     lengths: Tensor | None,  # (B,)
+    mask_h: Tensor | None,  # (B, H)
     for_backward: bool,
 ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
     """Run the recurrence and keep the gates and cell states of every step."""
     h_prev, c_prev = h0, c0
     outputs, all_gates, cells = [], [], [c0]
     for t in range(gates_x.shape[0]):
-        gates = gates_x[t] + h_prev @ weight_hh.T
+        gates = gates_x[t] + _masked(h_prev, mask_h) @ weight_hh.T
         i, f, g, o = gates.chunk(4, dim=1)
         i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
         c = f * c_prev + i * g
@@ -68,6 +70,7 @@ def backward(
     h0: Tensor,  # (B, H)
     c0: Tensor,  # (B, H)
     lengths: Tensor | None,  # (B,)
+    mask_h: Tensor | None,  # (B, H)
     saved: tuple[Tensor, ...],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of gates_x, weight_hh, h0 and c0."""
@@ -92,10 +95,14 @@ def backward(
         )
         grad_gates[t] = torch.where(live, step, 0.0)
         # A live text has no pause in it, so its state before step t is h[t - 1].
-        grad_weight_hh += grad_gates[t].T @ (h[t - 1] if t > 0 else h0)
-        dh = torch.where(live, grad_gates[t] @ weight_hh, dh)
+        grad_weight_hh += grad_gates[t].T @ _masked(h[t - 1] if t > 0 else h0, mask_h)
+        dh = torch.where(live, _masked(grad_gates[t] @ weight_hh, mask_h), dh)
         dc = torch.where(live, dc_t * f, dc)
     return grad_gates, grad_weight_hh, dh, dc
+
+
+def _masked(h: Tensor, mask_h: Tensor | None) -> Tensor:
+    return h if mask_h is None else h * mask_h
 
 
 def _live(lengths: Tensor | None, t: int, like: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ class Case(NamedTuple):
     lengths: tuple[int, ...] | None = None
     scale: float = 1.0  # of the input; 60 drives the gates deep into saturation
     contiguous: bool = True
+    masked: bool = False  # with recurrent dropout
 
 
 CASES = {
@@ -31,6 +32,8 @@ CASES = {
     "all shorter than T": Case(7, 3, 5, 11, lengths=(2, 5, 3)),
     "saturated": Case(7, 3, 5, 11, lengths=(7, 1, 4), scale=60.0),
     "not contiguous": Case(7, 3, 5, 11, lengths=(3, 7, 1), contiguous=False),
+    "recurrent dropout": Case(7, 3, 5, 11, masked=True),
+    "recurrent dropout, ragged": Case(7, 4, 5, 11, lengths=(4, 7, 1, 6), masked=True),
     # cpu.py cuts its backward into blocks of 2**17 elements: here one step more than a block.
     "past a block edge": Case(2**17 // (8 * 4 * 64) + 1, 8, 5, 64),
 }
@@ -61,6 +64,8 @@ def make_inputs(case: Case, dtype: torch.dtype) -> dict[str, Tensor | None]:
     }
     for tensor in inputs.values():
         tensor.requires_grad_()
+    mask = (torch.rand(b, h, generator=generator) < 0.7).to(dtype) / 0.7
+    inputs["mask_h"] = mask if case.masked else None
     inputs["lengths"] = None if case.lengths is None else torch.tensor(case.lengths)
     return inputs
 

@@ -26,11 +26,12 @@ def test_backends_have_one_signature(function):
 def test_auto_chooses_by_the_rule():
     def choose(**changes):
         question = {"device": torch.device("cpu"), "dtype": torch.float32}
-        question |= {"ragged": True, "need_last": False}
+        question |= {"ragged": True, "need_last": False, "masked": False}
         return dispatch_module._choose("auto", **(question | changes))
 
     assert choose() == "aten"
     assert choose(need_last=True) == "cpu"
+    assert choose(masked=True) == "cpu"
     assert choose(need_last=True, ragged=False) == "aten"
     assert choose(dtype=torch.float64) == "cpu"
     assert choose(device=torch.device("cuda")) == "aten"
@@ -52,6 +53,11 @@ def test_aten_refuses_the_last_cell_state_of_ragged_texts():
     refuse("backend='aten' cannot return the last cell state", backend="aten")
 
 
+def test_aten_refuses_recurrent_dropout():
+    case = "recurrent dropout"
+    refuse("backend='aten' has no recurrent dropout", case, backend="aten", need_last=False)
+
+
 def test_cpu_backend_refuses_other_devices():
     with pytest.raises(ValueError, match="backend='cpu' runs on the CPU only; got tensors on met"):
         dispatch_module._choose(
@@ -60,6 +66,7 @@ def test_cpu_backend_refuses_other_devices():
             dtype=torch.float32,
             ragged=False,
             need_last=True,
+            masked=False,
         )
 
 
@@ -84,6 +91,7 @@ def sequence(**changes):
         "h0": torch.zeros(3, 11),
         "c0": torch.zeros(3, 11),
         "lengths": None,
+        "mask_h": None,
     }
     return arguments | changes
 
@@ -95,6 +103,7 @@ def sequence(**changes):
         ({"gates_x": torch.zeros(7, 3, 33)}, r"H=11 from weight_hh .* got \(7, 3, 33\)"),
         ({"gates_x": torch.zeros(0, 3, 44)}, r"T, B >= 1; got \(0, 3, 44\)"),
         ({"h0": torch.zeros(2, 11)}, r"h0 must have shape \(B, H\) = \(3, 11\).* got \(2, 11\)"),
+        ({"mask_h": torch.zeros(3, 1)}, r"mask_h must have shape .* got \(3, 1\)"),
         ({"c0": torch.zeros(3, 12)}, r"c0 must have shape .* got \(3, 12\)"),
         ({"c0": torch.zeros(3, 11).double()}, "c0 must have the dtype .* got torch.float64"),
         ({"h0": torch.zeros(3, 11, device="meta")}, "h0 must have .* device .* on meta"),

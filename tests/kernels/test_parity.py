@@ -24,21 +24,29 @@ def expectation(inputs, with_last):
     exact = {
         name: value
         if value is None or name == "lengths"
+        else value.double()
+        if name == "mask_h"
         else value.detach().double().requires_grad_()
         for name, value in inputs.items()
     }
     return outputs_and_gradients(runner("reference"), exact, with_last=with_last)
 
 
+# Backend x case, without what test_dispatch shows to be refused: torch has no recurrent dropout.
+PAIRS = {
+    f"{backend}-{name}": (backend, case)
+    for backend in JUDGED
+    for name, case in CASES.items()
+    if not (backend == "aten" and case.masked)
+}
+
+
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-@pytest.mark.parametrize("backend", JUDGED)
+@pytest.mark.parametrize(("backend", "case"), PAIRS.values(), ids=PAIRS)
 def test_backend_matches_the_reference(backend, case, dtype):
     # torch's fused layer keeps no last cell state of ragged texts; test_dispatch has the refusal.
     with_last = not (backend == "aten" and case.lengths is not None)
     inputs = make_inputs(case, dtype)
-    if backend == "aten" and not with_last:
-        inputs["h0"].requires_grad_()
     actual = outputs_and_gradients(runner(backend, with_last), inputs, with_last=with_last)
     assert_same(actual, expectation(inputs, with_last), dtype)
 

@@ -31,21 +31,45 @@ def run_loop(inputs):
     bias = inputs["bias_ih"] + inputs["bias_hh"]
     return reference.lstm_loop(
         gates_x=inputs["x"] @ inputs["weight_ih"].T + bias,
-        **{name: inputs[name] for name in ("weight_hh", "h0", "c0", "lengths")},
+        **{name: inputs[name] for name in ("weight_hh", "h0", "c0", "lengths", "mask_h")},
     )
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+# torch's layer has no recurrent dropout.
+JUDGED = {name: case for name, case in CASES.items() if not case.masked}
+
+
+@pytest.mark.parametrize("case", JUDGED.values(), ids=JUDGED)
 def test_loop_matches_torch(case):
     inputs = make_inputs(case, torch.float64)
     expected = outputs_and_gradients(run_torch, inputs)
     assert_same(outputs_and_gradients(run_loop, inputs), expected, torch.float64)
 
 
+def test_recurrent_dropout_is_a_mask_on_the_state_before():
+    """A text at a time, from the formula, with torch's cell on the masked state."""
+    inputs = make_inputs(CASES["recurrent dropout, ragged"], torch.float64)
+    h, h_last, c_last = run_loop(inputs)
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    for text, length in enumerate(inputs["lengths"].tolist()):
+        state, cell = inputs["h0"][text], inputs["c0"][text]
+        for t in range(length):
+            state, cell = torch.lstm_cell(
+                inputs["x"][t, text].unsqueeze(0),
+                ((inputs["mask_h"][text] * state).view(1, -1), cell.view(1, -1)),
+                *(inputs[name] for name in names),
+            )
+            torch.testing.assert_close(h[t, text], state[0], rtol=0, atol=1e-12)
+            state, cell = state[0], cell[0]
+        torch.testing.assert_close(h_last[text], state, rtol=0, atol=1e-12)
+        torch.testing.assert_close(c_last[text], cell, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_hand_written_backward_matches_torch(case):
+    """Torch's layer where it can, else autograd through the loop."""
     inputs = make_inputs(case, torch.float64)
-    expected = outputs_and_gradients(run_torch, inputs)
+    expected = outputs_and_gradients(run_loop if case.masked else run_torch, inputs)
 
     def run(inputs):
         return lstm_sequence(**inputs, backend="reference", need_last=True)
@@ -53,9 +77,10 @@ def test_hand_written_backward_matches_torch(case):
     assert_same(outputs_and_gradients(run, inputs), expected, torch.float64)
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("lengths", [None, (4, 2, 1)])
 @pytest.mark.parametrize("backend", [reference, cpu], ids=lambda backend: backend.__name__)
-def test_gradcheck(backend, lengths):
+def test_gradcheck(backend, lengths, masked):
     generator = torch.Generator().manual_seed(2)
     shapes = {"gates_x": (4, 3, 8), "weight_hh": (8, 2), "h0": (3, 2), "c0": (3, 2)}
     tensors = [
@@ -63,4 +88,5 @@ def test_gradcheck(backend, lengths):
         for shape in shapes.values()
     ]
     lengths = None if lengths is None else torch.tensor(lengths)
-    assert torch.autograd.gradcheck(LSTMSequence.apply, (*tensors, lengths, backend))
+    mask = torch.tensor([[2.0, 0], [0.5, 3], [0, 1]], dtype=torch.float64) if masked else None
+    assert torch.autograd.gradcheck(LSTMSequence.apply, (*tensors, lengths, mask, backend))
