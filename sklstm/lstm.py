@@ -132,6 +132,8 @@ class LSTM(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return the output (T, B, directions * H) and the last states (h_n, c_n).
 
+        The output is 0 from a text's length on.
+
         Raises
         ------
         ValueError
@@ -139,6 +141,9 @@ class LSTM(nn.Module):
         """
         x = input.transpose(0, 1) if self.batch_first else input
         output, h_n, c_n = self._run(x, hx, lengths, need_last=True)
+        if lengths is not None:
+            step = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
+            output = torch.where((step < lengths.to(x.device)).unsqueeze(2), output, 0.0)
         return output.transpose(0, 1) if self.batch_first else output, (h_n, c_n)
 
     def states(
@@ -146,7 +151,10 @@ class LSTM(nn.Module):
         x: Tensor,  # (T, B, I)
         lengths: Tensor | None = None,  # (B,)
     ) -> Tensor:
-        """Return the output (T, B, directions * H) alone, which more backends can compute."""
+        """Return the output (T, B, directions * H) alone, which more backends can compute.
+
+        From a text's length on it means nothing; whoever pools it masks it.
+        """
         return self._run(x, None, lengths, need_last=False)[0]
 
     def _run(self, x, hx, lengths, *, need_last):

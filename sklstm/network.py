@@ -153,6 +153,8 @@ def attend(
 class Pool(nn.Module):
     """What turns states (T, B, F) and the mask of live steps (T, B, 1) into (B, F).
 
+    States that are not live are finite, but mean nothing.
+
     Parameters
     ----------
     n_states : int

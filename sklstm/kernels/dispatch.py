@@ -39,7 +39,11 @@ def lstm_sequence(
     backend: str,  # a name of BACKENDS, or "auto"
     need_last: bool,  # whether h_last and c_last are wanted
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Run one direction of one layer; return h (T, B, H), h_last and c_last (B, H) or None."""
+    """Run one direction of one layer; return h (T, B, H), h_last and c_last (B, H) or None.
+
+    From a text's length on, ``h`` means nothing: torch's fused layer runs through the padding, and
+    to clear its states would cost a twentieth of the training.
+    """
     ragged = lengths is not None
     if ragged:
         check_lengths(lengths, n_steps=x.shape[0], n_texts=x.shape[1])
@@ -61,9 +65,6 @@ def lstm_sequence(
             h0=h0,
             c0=c0,
         )
-        if ragged:
-            steps = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
-            h = torch.where((steps < lengths.to(x.device)).unsqueeze(2), h, 0.0)
     else:
         bias = None if bias_ih is None else bias_ih + bias_hh
         sequence = {

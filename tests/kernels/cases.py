@@ -73,6 +73,9 @@ def make_inputs(case: Case, dtype: torch.dtype) -> dict[str, Tensor | None]:
 def outputs_and_gradients(run, inputs: dict, *, with_last: bool = True) -> dict[str, Tensor]:
     """Return by name what ``run`` gives and the gradients of a fixed random sum of it."""
     outputs = dict(zip(("h", "h_last", "c_last"), run(inputs), strict=True))
+    if inputs["lengths"] is not None:  # what stands in the padding means nothing
+        step = torch.arange(len(outputs["h"])).view(-1, 1, 1)
+        outputs["h"] = torch.where(step < inputs["lengths"].unsqueeze(1), outputs["h"], 0.0)
     if not with_last:
         outputs = {"h": outputs["h"]}
     generator = torch.Generator().manual_seed(1)
