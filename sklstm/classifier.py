@@ -91,7 +91,7 @@ class LSTMTextClassifier(
         text (Keras' ``dropout``).
     recurrent_dropout : float, default=0.0
         The same for the state on its way to the next token (Keras' ``recurrent_dropout``). Trains
-        on our own backends, which take about twice the time.
+        on the backend "cpu" instead of "aten", which takes longer.
     weight_dropout : float, default=0.0
         Share of the recurrent weights set to 0 while training.
     weight_decay : float, default=0.01
