@@ -9,11 +9,12 @@ import numpy as np
 from scipy import sparse
 from sklearn.base import _fit_context as fit_context
 from sklearn.exceptions import DataConversionWarning
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.multiclass import type_of_target
 
 __all__ = [
     "Interval",
+    "RealNotInt",
     "StrOptions",
     "check_labels",
     "check_pooling",

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.utils.validation import check_is_fitted
 
-from sklstm.checks import Interval, StrOptions, check_texts, fit_context
+from sklstm.checks import Interval, RealNotInt, StrOptions, check_texts, fit_context
 from sklstm.tokenizers import TOKEN_PATTERN, replace_line_breaks
 
 PADDING, UNKNOWN, BOUNDARY = 0, 1, 2
@@ -95,11 +95,11 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         "stop_words": [StrOptions({"english"}), list, None],
         "token_pattern": [str],
         "min_df": [
-            Interval(numbers.Real, 0, 1, closed="both"),
+            Interval(RealNotInt, 0, 1, closed="both"),
             Interval(numbers.Integral, 1, None, closed="left"),
         ],
         "max_df": [
-            Interval(numbers.Real, 0, 1, closed="both"),
+            Interval(RealNotInt, 0, 1, closed="both"),
             Interval(numbers.Integral, 1, None, closed="left"),
         ],
         "max_features": [Interval(numbers.Integral, 1, None, closed="left"), None],

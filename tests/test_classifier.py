@@ -460,6 +460,15 @@ def test_ctrl_c_in_the_first_epoch_leaves_a_fitted_estimator(tiny, texts, labels
     assert np.isfinite(tiny.predict_proba(texts)).all()
 
 
+def test_ctrl_c_in_partial_fit_keeps_what_was_learnt(tiny, texts, labels):
+    tiny.partial_fit(texts, labels, classes=["neg", "pos"])
+    tiny.set_params(callbacks=[PressCtrlC(2)])
+    before = tiny.predict_proba(texts)
+    with pytest.warns(UserWarning, match="interrupted after 1 epochs; the newest weights so far"):
+        tiny.partial_fit(texts, labels)
+    assert np.abs(tiny.predict_proba(texts) - before).max() > 1e-4
+
+
 def test_ctrl_c_while_judging_drops_the_unfinished_epoch(tiny):
     texts, labels = distinct()
     calls = []
