@@ -12,7 +12,6 @@ text that every installation has: docstrings, to be told apart by library. For y
 
 import argparse
 import json
-import resource
 import sys
 import time
 
@@ -187,9 +186,12 @@ def main(arguments):
     print(f"{len(train[0]):,} texts to train on, {len(test[0]):,} to test on, {n_classes} classes")
     print(f"{'':<28}{'accuracy':>9}{'macro-F1':>9}{'log loss':>9}{'fit s':>9}{'predict s':>10}")
     rows = compare(make_models(train[0], arguments.random_state), train, test)
-    # Peak memory of the whole comparison; the unit of ru_maxrss is KiB on Linux, bytes on macOS.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"peak memory {peak / (2**30 if sys.platform == 'darwin' else 2**20):.2f} GiB")
+    if sys.platform != "win32":
+        import resource  # Windows has none
+
+        # Of the whole comparison; ru_maxrss counts KiB on Linux, bytes on macOS.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(f"peak memory {peak / (2**30 if sys.platform == 'darwin' else 2**20):.2f} GiB")
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(rows, file, indent=1)

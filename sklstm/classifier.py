@@ -592,6 +592,12 @@ class LSTMTextClassifier(
             return None
         ids = RaggedIds(*vectorizer.transform_ragged(held_out.texts))
         held_out = held_out.weigh(class_weights)
+        if not held_out.weights.any():
+            raise ValueError(
+                "The validation texts must hold one of a class whose class_weight is above 0; got "
+                f"{np.unique(classes[held_out.targets]).tolist()} only. Give X_val and y_val with "
+                "such texts, or set early_stopping=False."
+            )
         return Validation(held_out, ids, classes=classes, scoring=self.scoring)
 
     def _find_temperature(self, validation, network):

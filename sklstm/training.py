@@ -385,8 +385,8 @@ def go_on(net: TextNet, earlier: TextNet) -> None:
 def train(net: TextNet, batches: TrainingBatches, *, max_epochs: int) -> bool:
     """Train a net in place; return whether the user interrupted it.
 
-    However training ends, the net holds the best weights it has seen, or the newest where
-    nothing judged them.
+    However training ends, the net holds the best weights it has seen, or the newest (their
+    average, with ``ema``) where it was not built to keep the best.
     """
     interrupted = False
     net.notify("on_train_begin", X=batches, y=None)

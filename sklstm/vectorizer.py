@@ -388,16 +388,15 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             return ids, offsets
         n_kept = np.minimum(lengths, limit)
         n_head = {"head": n_kept, "tail": 0, "both": int(limit * HEAD_SHARE)}[self.keep]
-        new_offsets = np.concatenate([[0], np.cumsum(np.maximum(n_kept, 1))])
-        position = np.arange(new_offsets[-1]) - np.repeat(new_offsets[:-1], np.diff(new_offsets))
+        new_lengths = np.maximum(n_kept, 1)
+        new_offsets = np.concatenate([[0], np.cumsum(new_lengths)])
+        text = np.repeat(np.arange(len(lengths)), new_lengths)
+        position = np.arange(new_offsets[-1]) - new_offsets[text]
         # Behind the head, continue so that the last kept position is the text's last.
-        skipped = np.where(
-            position < np.repeat(np.broadcast_to(n_head, n_kept.shape), np.diff(new_offsets)),
-            0,
-            np.repeat(lengths - n_kept, np.diff(new_offsets)),
-        )
-        source = np.repeat(offsets[:-1], np.diff(new_offsets)) + position + skipped
-        empty = np.repeat(lengths == 0, np.diff(new_offsets))
+        in_head = position < np.broadcast_to(n_head, lengths.shape)[text]
+        skipped = np.where(in_head, 0, (lengths - n_kept)[text])
+        source = offsets[text] + position + skipped
+        empty = (lengths == 0)[text]
         new_ids = np.full(new_offsets[-1], UNKNOWN, dtype=np.int32)
         new_ids[~empty] = ids[source[~empty]]
         return new_ids, new_offsets

@@ -279,7 +279,8 @@ def test_a_callable_judges_the_training(tiny):
         return -float((estimator.predict(X) != y).sum())
 
     model = tiny.set_params(scoring=wrong_answers).fit(texts, labels)
-    assert all(score <= 0 and score == int(score) for score in model.validation_scores_)
+    assert len(model.validation_scores_) == model.n_iter_ > 1
+    assert all(-10 <= score < 0 and score == int(score) for score in model.validation_scores_)
 
 
 def test_no_early_stopping_trains_on_all_texts_to_the_end(tiny, texts, labels):
@@ -654,6 +655,12 @@ def test_set_params_that_fails_changes_nothing(tiny):
     tiny.set_params(vectorizer=SequenceVectorizer(min_df=3))
     tiny.set_params(vectorizer=None, vectorizer__max_df=7)
     assert (tiny.vectorizer.min_df, tiny.vectorizer.max_df) == (1, 7)
+
+
+def test_validation_texts_that_do_not_count_are_refused(fitted):
+    fitted.set_params(class_weight={"pos": 0.0})
+    held = {"X_val": TEXTS[:5], "y_val": LABELS[:5]}
+    refuse(r"a class whose class_weight is above 0; got \['pos'\] only", fitted, **held)
 
 
 def test_warm_start_refuses_new_classes(fitted):

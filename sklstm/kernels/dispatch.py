@@ -42,7 +42,7 @@ def lstm_sequence(
     """Run one direction of one layer; return h (T, B, H), h_last and c_last (B, H) or None.
 
     From a text's length on, ``h`` means nothing: torch's fused layer runs through the padding, and
-    to clear its states would cost a twentieth of the training.
+    those who mask their pooling need not pay for clearing it.
     """
     ragged = lengths is not None
     if ragged:
@@ -91,8 +91,9 @@ def _choose(
 ) -> str:
     """Return the name of the backend to run, or say why the one asked for cannot.
 
-    The rule for "auto" is measured by ``benchmarks/lstm.py``: on padded batches of like length
-    torch's fused layer is the fastest for float32; in float64 it is an unfused loop on CPU.
+    The rule for "auto" is measured by ``benchmarks/end_to_end.py --backends auto cpu``: on padded
+    batches of like length torch's fused layer is the fastest in float32. In float64 on the CPU
+    torch has no fused layer.
     """
     if backend == "auto":
         can = not masked and not (ragged and need_last)
