@@ -33,6 +33,7 @@ from sklstm.checks import (
     fitted_by_meta_estimator,
     weigh_classes,
 )
+from sklstm.kernels.contract import CELLS
 from sklstm.kernels.dispatch import BACKENDS
 from sklstm.network import POOLINGS
 from sklstm.prediction import compute_logits, compute_pooled
@@ -71,6 +72,10 @@ class LSTMTextClassifier(
         LSTM layers, one on top of the other.
     bidirectional : bool, default=True
         Whether a second LSTM reads each text from its end.
+    cell : {'lstm', 'peephole', 'peephole_previous', 'layer_norm', 'coupled'}, default='lstm'
+        What the LSTM computes at a token: the standard cell, gates that see the cell state (the
+        new one in the output gate, or the one before), layer norms inside the cell, or a forget
+        gate coupled to the input gate. See :class:`~sklstm.lstm.LSTM`.
     attention : {'dot'} or None, default=None
         Whether each state is replaced by the mean of all states of its text, weighted by their
         likeness to it (dot-product self-attention), before pooling. Its memory grows with the
@@ -90,10 +95,11 @@ class LSTMTextClassifier(
         Share of the features into each LSTM set to 0 while training, the same for all tokens of a
         text (Keras' ``dropout``).
     recurrent_dropout : float, default=0.0
-        The same for the state on its way to the next token (Keras' ``recurrent_dropout``). Trains
-        on the backend "cpu" instead of "aten", which takes longer.
+        The same for the state on its way to the next token (Keras' ``recurrent_dropout``).
     weight_dropout : float, default=0.0
         Share of the recurrent weights set to 0 while training.
+    zoneout : float, default=0.0
+        Share of the units whose states stay as they were at a token, while training.
     weight_decay : float, default=0.01
         Weight decay of AdamW.
     label_smoothing : float, default=0.05
@@ -136,7 +142,7 @@ class LSTMTextClassifier(
         since texts come in whole batches; use ``scoring``.
     device : str, default='auto'
         'cpu', 'cuda', ...; 'auto' is CUDA where there is one.
-    backend : {'auto', 'aten', 'cpu', 'reference'}, default='auto'
+    backend : {'auto', 'aten', 'cpu', 'reference', 'triton'}, default='auto'
         Implementation of the LSTM; a name gives that one or an error.
     random_state : int, RandomState instance or None, default=None
         Makes fits repeatable. None draws a seed from numpy's global random state, the only
@@ -192,6 +198,7 @@ class LSTMTextClassifier(
         "hidden_size": [Interval(numbers.Integral, 1, None, closed="left")],
         "num_layers": [Interval(numbers.Integral, 1, None, closed="left")],
         "bidirectional": ["boolean"],
+        "cell": [StrOptions(set(CELLS))],
         "attention": [StrOptions({"dot"}), None],
         "pooling": [StrOptions(set(POOLINGS)), tuple, list],
         "dropout": [Interval(numbers.Real, 0, 1, closed="left")],
@@ -200,6 +207,7 @@ class LSTMTextClassifier(
         "input_dropout": [Interval(numbers.Real, 0, 1, closed="left")],
         "recurrent_dropout": [Interval(numbers.Real, 0, 1, closed="left")],
         "weight_dropout": [Interval(numbers.Real, 0, 1, closed="left")],
+        "zoneout": [Interval(numbers.Real, 0, 1, closed="left")],
         "weight_decay": [Interval(numbers.Real, 0, None, closed="left")],
         "label_smoothing": [Interval(numbers.Real, 0, 1, closed="left")],
         "ema": [Interval(numbers.Real, 0, 1, closed="neither"), None],
@@ -232,6 +240,7 @@ class LSTMTextClassifier(
         hidden_size=128,
         num_layers=1,
         bidirectional=True,
+        cell="lstm",
         attention=None,
         pooling=("max", "mean", "embedding_mean"),
         # regularisation
@@ -241,6 +250,7 @@ class LSTMTextClassifier(
         input_dropout=0.0,
         recurrent_dropout=0.0,
         weight_dropout=0.0,
+        zoneout=0.0,
         weight_decay=0.01,
         label_smoothing=0.05,
         ema=0.995,
@@ -269,6 +279,7 @@ class LSTMTextClassifier(
         self.hidden_size = hidden_size
         self.num_layers = num_layers
         self.bidirectional = bidirectional
+        self.cell = cell
         self.attention = attention
         self.pooling = pooling
         self.dropout = dropout
@@ -277,6 +288,7 @@ class LSTMTextClassifier(
         self.input_dropout = input_dropout
         self.recurrent_dropout = recurrent_dropout
         self.weight_dropout = weight_dropout
+        self.zoneout = zoneout
         self.weight_decay = weight_decay
         self.label_smoothing = label_smoothing
         self.ema = ema
@@ -617,6 +629,7 @@ class LSTMTextClassifier(
             "hidden_size": self.hidden_size,
             "num_layers": self.num_layers,
             "bidirectional": self.bidirectional,
+            "cell": self.cell,
             "attention": self.attention,
             "pooling": (self.pooling,) if isinstance(self.pooling, str) else tuple(self.pooling),
             "dropout": self.dropout,
@@ -625,6 +638,7 @@ class LSTMTextClassifier(
             "input_dropout": self.input_dropout,
             "recurrent_dropout": self.recurrent_dropout,
             "weight_dropout": self.weight_dropout,
+            "zoneout": self.zoneout,
             "backend": self.backend,
             "generator": generator,
         }

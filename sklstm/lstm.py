@@ -1,13 +1,14 @@
-"""The LSTM layer: layers x directions over the recurrence of ``sklstm.kernels``."""
+"""The LSTM layer: layers x directions over ``sklstm.kernels``."""
 
 import torch
 from torch import Tensor, nn
 
-from sklstm.kernels import lstm_sequence
+from sklstm.kernels import lstm_layer
+from sklstm.kernels.contract import CELLS, Inputs, check_cell
 
 
 class LSTM(nn.Module):
-    """A long short-term memory layer that knows the lengths of its texts.
+    """A long short-term memory layer that knows the lengths of its texts, with a choice of cells.
 
     Called as `torch.nn.LSTM` and with the same parameter names, so that either loads the other's
     ``state_dict``. It adds ``lengths``: texts are padded on the right, the backward direction
@@ -29,6 +30,12 @@ class LSTM(nn.Module):
         Dropout on the outputs of each layer except the last, while training.
     bidirectional : bool, default=False
         Whether a second LSTM reads each text from its end to its beginning.
+    cell : {'lstm', 'peephole', 'peephole_previous', 'layer_norm', 'coupled'}, default='lstm'
+        What a step computes. 'lstm' is the standard cell. In 'peephole' the gates also see the
+        cell state, the output gate the new one; in 'peephole_previous' all see the one before.
+        'layer_norm' norms the input's and the state's share of the gates and the cell state;
+        ``bias_ih`` and ``bias_hh`` are the shifts of the first two norms. In 'coupled' the forget
+        gate is 1 minus the input gate, so that the weights have 3H rows.
     input_dropout : float, default=0.0
         Share of the input's features to drop in each layer and direction while training, the
         same at all steps of a text (Keras' ``dropout``).
@@ -37,7 +44,10 @@ class LSTM(nn.Module):
         ``recurrent_dropout``). The backend "aten" has none.
     weight_dropout : float, default=0.0
         Share of the recurrent weights to drop while training, the same at all steps of a batch.
-    backend : {'auto', 'aten', 'cpu', 'reference'}, default='auto'
+    zoneout : float, default=0.0
+        Share of the units whose states stay as they were at a step, drawn anew for each step
+        while training; otherwise each state keeps this share of the one before. "aten" has none.
+    backend : {'auto', 'aten', 'cpu', 'reference', 'triton'}, default='auto'
         Which implementation runs. A name gives that implementation or an error.
 
     Attributes
@@ -51,7 +61,9 @@ class LSTM(nn.Module):
     Learning to Forget. Initialisation: orthogonal recurrent weights (Saxe et al. 2014) and a
     forget-gate bias of 1 (Jozefowicz et al. 2015), in ``bias_ih`` alone, since the two biases add.
     Dropout with one mask for all steps: Gal & Ghahramani (2016); of the recurrent weights: Merity,
-    Keskar & Socher (2018).
+    Keskar & Socher (2018). Cells: Gers & Schmidhuber (2000), Recurrent Nets that Time and Count
+    (peepholes; with weights of 0 at first); Ba, Kiros & Hinton (2016), Layer Normalization; Greff
+    et al. (2017), LSTM: A Search Space Odyssey (coupled gates). Krueger et al. (2017), Zoneout.
 
     Examples
     --------
@@ -77,10 +89,13 @@ class LSTM(nn.Module):
         input_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         weight_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        cell: str = "lstm",
         backend: str = "auto",
         generator: torch.Generator | None = None,
     ):
         super().__init__()
+        check_cell(cell)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers
@@ -91,18 +106,29 @@ class LSTM(nn.Module):
         self.input_dropout = input_dropout
         self.recurrent_dropout = recurrent_dropout
         self.weight_dropout = weight_dropout
+        self.zoneout = zoneout
+        self.cell = cell
         self.backend = backend
         self.generator = generator
         for layer in range(num_layers):
-            n_inputs = input_size if layer == 0 else hidden_size * self.num_directions
             for suffix in self._suffixes(layer):
-                shapes = {"weight_ih": (4 * hidden_size, n_inputs)}
-                shapes["weight_hh"] = (4 * hidden_size, hidden_size)
-                if bias:
-                    shapes["bias_ih"] = shapes["bias_hh"] = (4 * hidden_size,)
-                for name, shape in shapes.items():
+                for name, shape in self._shapes(layer).items():
                     self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape)))
         self.reset_parameters()
+
+    def _shapes(self, layer):
+        """Return the shape of each parameter of one direction of a layer."""
+        hidden = self.hidden_size
+        rows = len(CELLS[self.cell]) * hidden
+        n_inputs = self.input_size if layer == 0 else hidden * self.num_directions
+        shapes = {"weight_ih": (rows, n_inputs), "weight_hh": (rows, hidden)}
+        if self.bias:
+            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+        if self.cell.startswith("peephole"):
+            shapes |= {"peephole": (3, hidden)}
+        if self.cell == "layer_norm":
+            shapes |= {"norm_ih": (rows,), "norm_hh": (rows,), "norm_c": (2, hidden)}
+        return shapes
 
     @property
     def num_directions(self) -> int:
@@ -112,17 +138,26 @@ class LSTM(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw new weights from ``generator``."""
-        hidden = self.hidden_size
         for name, parameter in self.named_parameters():
             if name.startswith("weight_ih"):
                 nn.init.xavier_uniform_(parameter, generator=self.generator)
             elif name.startswith("weight_hh"):
-                for gate in parameter.chunk(4):
+                for gate in parameter.chunk(len(CELLS[self.cell])):
                     nn.init.orthogonal_(gate, generator=self.generator)
+            elif name.startswith("norm"):
+                parameter.fill_(1.0)
+                if name.startswith("norm_c"):
+                    parameter[1] = 0.0
             else:
                 parameter.zero_()
                 if name.startswith("bias_ih"):
-                    parameter[hidden : 2 * hidden] = 1.0
+                    self._open_forget_gate(parameter)
+
+    def _open_forget_gate(self, bias):
+        if "f" in CELLS[self.cell]:
+            bias[self.hidden_size : 2 * self.hidden_size] = 1.0
+        else:
+            bias[: self.hidden_size] = -1.0  # of i, whose complement forgets
 
     def forward(
         self,
@@ -159,39 +194,55 @@ class LSTM(nn.Module):
 
     def _run(self, x, hx, lengths, *, need_last):
         self._check_input(x, hx)
-        mirror = None
-        if self.bidirectional:
-            mirror = mirror_index(lengths, n_steps=x.shape[0], n_texts=x.shape[1], device=x.device)
+        lengths = None if lengths is None else lengths.cpu()
         h_n, c_n = [], []
         for layer in range(self.num_layers):
-            outputs = []
-            for direction, suffix in enumerate(self._suffixes(layer)):
-                inputs = x if direction == 0 else Mirror.apply(x, mirror)
-                inputs = self._drop(inputs, (1, *x.shape[1:]), self.input_dropout)
-                weight_hh = getattr(self, "weight_hh" + suffix)
-                h0, c0 = self._first_states(x, hx, len(self._suffixes(0)) * layer + direction)
-                h, h_last, c_last = lstm_sequence(
-                    x=inputs,
-                    weight_ih=getattr(self, "weight_ih" + suffix),
-                    weight_hh=self._drop(weight_hh, weight_hh.shape, self.weight_dropout),
-                    bias_ih=getattr(self, "bias_ih" + suffix) if self.bias else None,
-                    bias_hh=getattr(self, "bias_hh" + suffix) if self.bias else None,
-                    h0=h0,
-                    c0=c0,
-                    lengths=lengths,
-                    mask_h=self._mask(h0, h0.shape, self.recurrent_dropout),
-                    backend=self.backend,
-                    need_last=need_last,
-                )
-                outputs.append(h if direction == 0 else Mirror.apply(h, mirror))
-                h_n.append(h_last)
-                c_n.append(c_last)
+            directions = [
+                self._inputs(x, hx, lengths, layer, direction)
+                for direction in range(self.num_directions)
+            ]
+            results = lstm_layer(directions, backend=self.backend, need_last=need_last)
+            outputs = [result.h for result in results]
+            h_n += [result.h_last for result in results]
+            c_n += [result.c_last for result in results]
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
             if layer + 1 < self.num_layers:
                 x = self._drop(x, x.shape, self.dropout)
         if not need_last:
             return x, None, None
         return x, torch.stack(h_n), torch.stack(c_n)
+
+    def _inputs(self, x, hx, lengths, layer, direction):
+        """Return what the kernels want to see for one direction of a layer."""
+        suffix = self._suffixes(layer)[direction]
+        own = {name: getattr(self, name + suffix) for name in self._shapes(layer)}
+        h0, c0 = self._first_states(x, hx, self.num_directions * layer + direction)
+        weight_hh = own.pop("weight_hh")
+        bias = own.pop("bias_ih") + own.pop("bias_hh") if self.bias else None
+        zone_h, zone_c = self._zones(h0, (x.shape[0], *h0.shape))
+        return Inputs(
+            x=self._drop(x, (1, *x.shape[1:]), self.input_dropout),
+            weight_hh=self._drop(weight_hh, weight_hh.shape, self.weight_dropout),
+            bias=weight_hh.new_zeros(weight_hh.shape[0]) if bias is None else bias,
+            h0=h0,
+            c0=c0,
+            cell=self.cell,
+            reverse=direction == 1,
+            lengths=lengths,
+            mask_h=self._mask(h0, h0.shape, self.recurrent_dropout),
+            zone_h=zone_h,
+            zone_c=zone_c,
+            **own,
+        )
+
+    def _zones(self, like, shape):
+        """Return the shares of h and c to keep at each step: drawn in training, else the mean."""
+        if self.zoneout == 0:
+            return None, None
+        if not self.training:
+            mean = like.new_tensor(self.zoneout).expand(shape)
+            return mean, mean
+        return tuple(_draw(like, shape, self.zoneout, self.generator) for _ in range(2))
 
     def _mask(self, like, shape, p):
         """Return a mask while training, None where nothing is to be dropped."""
@@ -233,44 +284,8 @@ class LSTM(nn.Module):
         """Return the settings, for ``print``."""
         return (
             f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, "
-            f"bidirectional={self.bidirectional}, backend={self.backend!r}"
+            f"bidirectional={self.bidirectional}, cell={self.cell!r}, backend={self.backend!r}"
         )
-
-
-def mirror_index(
-    lengths: Tensor | None,  # (B,)
-    *,
-    n_steps: int,
-    n_texts: int,
-    device: torch.device,
-) -> Tensor:
-    """Return the flat index (T * B,) that reverses each text by its own length.
-
-    Padding stays where it is, so the index is its own inverse.
-    """
-    step = torch.arange(n_steps, device=device).unsqueeze(1)
-    if lengths is None:
-        mirrored = (n_steps - 1 - step).expand(n_steps, n_texts)
-    else:
-        n = lengths.to(device)
-        mirrored = torch.where(step < n, n - 1 - step, step)
-    return (mirrored * n_texts + torch.arange(n_texts, device=device)).flatten()
-
-
-class Mirror(torch.autograd.Function):
-    """Reverse each text by its own length; the gradient is mirrored by the same index."""
-
-    @staticmethod
-    def forward(ctx, x, index):
-        """Gather x (T, B, F) by the flat index of ``mirror_index``."""
-        ctx.save_for_backward(index)
-        return x.flatten(0, 1).index_select(0, index).view(x.shape)
-
-    @staticmethod
-    def backward(ctx, grad):
-        """Gather the gradient: a permutation that is its own inverse needs no scatter."""
-        (index,) = ctx.saved_tensors
-        return Mirror.apply(grad, index), None
 
 
 def dropout_mask(
@@ -280,6 +295,11 @@ def dropout_mask(
 
     It is drawn where the generator lives, so that one seed gives the same masks on every device.
     """
+    return _draw(like, shape, 1.0 - p, generator).div_(1.0 - p)
+
+
+def _draw(like, shape, share, generator):
+    """Return a tensor of 1 (with probability ``share``) and 0."""
     source = like.device if generator is None else generator.device
-    mask = torch.empty(shape, dtype=like.dtype, device=source)
-    return mask.bernoulli_(1.0 - p, generator=generator).div_(1.0 - p).to(like.device)
+    ones = torch.empty(shape, dtype=like.dtype, device=source)
+    return ones.bernoulli_(share, generator=generator).to(like.device)

@@ -31,9 +31,9 @@ class LSTMTextNetwork(nn.Module):
         Share of the embedding's columns to drop, the same at all steps of a text.
     word_dropout : float
         Share of the tokens to replace by the unknown one.
-    input_dropout, recurrent_dropout, weight_dropout : float
+    input_dropout, recurrent_dropout, weight_dropout, zoneout : float
         Of the LSTM; see :class:`~sklstm.lstm.LSTM`.
-    backend : str
+    cell, backend : str
         Of the LSTM; see :class:`~sklstm.lstm.LSTM`.
     generator : torch.Generator
         Source of the first weights and of all dropout.
@@ -56,6 +56,8 @@ class LSTMTextNetwork(nn.Module):
         input_dropout: float,
         recurrent_dropout: float,
         weight_dropout: float,
+        zoneout: float,
+        cell: str,
         backend: str,
         generator: torch.Generator,
     ):
@@ -77,6 +79,8 @@ class LSTMTextNetwork(nn.Module):
             input_dropout=input_dropout,
             recurrent_dropout=recurrent_dropout,
             weight_dropout=weight_dropout,
+            zoneout=zoneout,
+            cell=cell,
             backend=backend,
             generator=generator,
         )

@@ -96,7 +96,10 @@ def test_unusual_texts_can_be_trained_on(tiny):
     assert np.isfinite(model.predict_proba(UNUSUAL)).all()
 
 
-@pytest.mark.parametrize("kind", ["input_dropout", "recurrent_dropout", "weight_dropout"])
+DROPOUTS = ["input_dropout", "recurrent_dropout", "weight_dropout", "zoneout"]
+
+
+@pytest.mark.parametrize("kind", DROPOUTS)
 def test_dropouts_of_the_lstm_learn_and_repeat(tiny, texts, labels, kind):
     tiny.set_params(**{kind: 0.2}, max_epochs=20)
     model = clone(tiny).fit(texts, labels)

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from sklstm.kernels import lstm_sequence
-from sklstm.lstm import LSTM, dropout_mask, mirror_index
+from sklstm.kernels import lstm_layer
+from sklstm.kernels.contract import CELLS, mirror_index
+from sklstm.lstm import LSTM, dropout_mask
 
 T, B, I, H = 7, 3, 5, 11  # noqa: E741  the letters of contract.py
 LENGTHS = torch.tensor([4, 7, 1])
@@ -113,26 +114,97 @@ def test_dropout_between_layers_while_training():
     assert torch.equal(ours.states(x), ours.states(x))
 
 
-def test_input_dropout_drops_the_same_features_at_all_steps(monkeypatch):
+@pytest.fixture
+def seen(monkeypatch):
+    """Return a list of what the kernels are given for the first direction."""
     seen = []
 
-    def spy(**arguments):
-        seen.append(arguments)
-        return lstm_sequence(**arguments)
+    def spy(directions, **settings):
+        seen.append(directions[0])
+        return lstm_layer(directions, **settings)
 
-    monkeypatch.setattr("sklstm.lstm.lstm_sequence", spy)
+    monkeypatch.setattr("sklstm.lstm.lstm_layer", spy)
+    return seen
+
+
+def test_input_dropout_drops_the_same_features_at_all_steps(seen):
     ours = LSTM(I, H, input_dropout=0.5, recurrent_dropout=0.4, weight_dropout=0.3)
     x = draw(T, B, I).float()
     ours.states(x, LENGTHS)
-    ratio = seen[0]["x"] / x
+    ratio = seen[0].x / x
     torch.testing.assert_close(ratio, ratio[:1].expand(T, -1, -1))
     assert ratio.unique().round().tolist() == [0.0, 2.0]
-    assert seen[0]["mask_h"].unique().tolist() == pytest.approx([0, 1 / 0.6])
-    kept = seen[0]["weight_hh"] / ours.weight_hh_l0
+    assert seen[0].mask_h.unique().tolist() == pytest.approx([0, 1 / 0.6])
+    kept = seen[0].weight_hh / ours.weight_hh_l0
     assert (kept == 0).float().mean().item() == pytest.approx(0.3, abs=0.1)
     ours.eval().states(x, LENGTHS)
-    assert seen[1]["mask_h"] is None
-    assert torch.equal(seen[1]["x"], x) and torch.equal(seen[1]["weight_hh"], ours.weight_hh_l0)
+    assert seen[1].mask_h is None
+    assert torch.equal(seen[1].x, x) and torch.equal(seen[1].weight_hh, ours.weight_hh_l0)
+
+
+def test_zoneout_keeps_units_while_training_and_their_mean_after(seen):
+    ours = LSTM(I, H, zoneout=0.25, generator=torch.Generator().manual_seed(0))
+    x = draw(300, B, I).float()
+    ours.states(x)
+    for zone in (seen[0].zone_h, seen[0].zone_c):
+        assert zone.shape == (300, B, H) and zone.unique().tolist() == [0, 1]
+        assert zone.mean().item() == pytest.approx(0.25, abs=0.02)
+        assert not torch.equal(zone[0], zone[1])
+    assert not torch.equal(seen[0].zone_h, seen[0].zone_c)
+    ours.eval().states(x)
+    assert seen[1].zone_h.unique().tolist() == seen[1].zone_c.unique().tolist() == [0.25]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_stacks_in_both_directions_and_learns(cell):
+    """A step down the gradient lowers the loss: all parameters have one."""
+    torch.manual_seed(0)
+    settings = {"zoneout": 0.1, "recurrent_dropout": 0.2, "input_dropout": 0.2}
+    generator = torch.Generator().manual_seed(0)
+    ours = LSTM(I, H, 2, bidirectional=True, cell=cell, generator=generator, **settings)
+    x, target = draw(T, B, I).float(), draw(T, B, 2 * H).float()
+
+    def loss():
+        generator.manual_seed(1)
+        return ((ours(x, lengths=LENGTHS)[0] - target) ** 2).mean()
+
+    before = loss()
+    before.backward()
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            assert parameter.grad.abs().sum() > 0, name
+            parameter -= 0.1 * parameter.grad
+    assert loss() < before
+    again = LSTM(I, H, 2, bidirectional=True, cell=cell)
+    again.load_state_dict(ours.state_dict())
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_text_alone_has_the_states_it_has_in_company(cell, backend):
+    ours = LSTM(I, H, 2, bidirectional=True, cell=cell, backend=backend, zoneout=0.1).double()
+    ours.eval()
+    x = draw(T, B, I)
+    together, _ = ours(x, lengths=LENGTHS)
+    for text, length in enumerate(LENGTHS):
+        alone, _ = ours(x[:length, text : text + 1])
+        torch.testing.assert_close(alone[:, 0], together[:length, text], rtol=0, atol=1e-13)
+
+
+def test_peepholes_of_weight_zero_are_the_standard_cell():
+    standard, seeing = (
+        LSTM(I, H, cell=cell, generator=torch.Generator().manual_seed(0))
+        for cell in ("lstm", "peephole")
+    )
+    x = draw(T, B, I).float()
+    torch.testing.assert_close(seeing.states(x), standard.states(x))
+
+
+def test_coupled_gates_forget_as_little_at_first():
+    ours = LSTM(I, H, cell="coupled")
+    assert ours.weight_hh_l0.shape == (3 * H, H)
+    bias = (ours.bias_ih_l0 + ours.bias_hh_l0).detach()
+    assert bias.view(3, H).mean(dim=1).tolist() == [-1.0, 0.0, 0.0]
 
 
 def test_dropout_mask_has_mean_one():
@@ -171,4 +243,12 @@ def test_wrong_calls_get_a_sentence(call, match):
 
 
 def test_print_tells_the_settings():
-    assert repr(LSTM(I, H)) == "LSTM(5, 11, num_layers=1, bidirectional=False, backend='auto')"
+    assert repr(LSTM(I, H)) == (
+        "LSTM(5, 11, num_layers=1, bidirectional=False, cell='lstm', backend='auto')"
+    )
+
+
+def test_unknown_cell_is_refused():
+    names = "'coupled', 'layer_norm', 'lstm', 'peephole', 'peephole_previous'"
+    with pytest.raises(ValueError, match=f"cell must be one of {names}; got 'gru'."):
+        LSTM(I, H, cell="gru")

@@ -21,6 +21,8 @@ SETTINGS = {
     "input_dropout": 0.0,
     "recurrent_dropout": 0.0,
     "weight_dropout": 0.0,
+    "zoneout": 0.0,
+    "cell": "lstm",
     "backend": "auto",
 }
 IDS = torch.tensor([[3, 4, 5, 6, 0], [7, 8, 9, 0, 0], [10, 0, 0, 0, 0]], dtype=torch.int32).T

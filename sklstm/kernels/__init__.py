@@ -1,5 +1,5 @@
-"""The recurrence of the LSTM: one contract, several backends, one door."""
+"""The layer of the LSTM: one contract, several backends, one door."""
 
-from sklstm.kernels.dispatch import available_backends, lstm_sequence
+from sklstm.kernels.dispatch import available_backends, lstm_layer
 
-__all__ = ["available_backends", "lstm_sequence"]
+__all__ = ["available_backends", "lstm_layer"]

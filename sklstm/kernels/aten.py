@@ -1,36 +1,102 @@
 """Torch's own fused layer: oneDNN on CPU, cuDNN on CUDA.
 
-The one backend that projects the input itself, since torch fuses both. It knows nothing of
-lengths: right padding cannot reach a state before it, so each text's states are right up to its
-length; but the cell state at that length is overwritten and cannot be given back.
+It has the standard cell alone and knows nothing of lengths: right padding cannot reach a state
+before it, so each text's states are right up to its length; but the cell state at that length is
+overwritten and cannot be given back. The reverse direction reads mirrored texts.
 """
 
 import torch
 from torch import Tensor
 
+from sklstm.kernels.contract import DIFFERENTIABLE, Inputs, Outputs, mirror_index
 
-def lstm(
-    *,
-    x: Tensor,  # (T, B, I)
-    weight_ih: Tensor,  # (4H, I)
-    weight_hh: Tensor,  # (4H, H)
-    bias_ih: Tensor | None,  # (4H,)
-    bias_hh: Tensor | None,  # (4H,)
-    h0: Tensor,  # (B, H)
-    c0: Tensor,  # (B, H)
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Run one direction of one layer; return h (T, B, H), h_last (B, H) and c_last (B, H)."""
-    has_biases = bias_ih is not None
-    weights = [weight_ih, weight_hh, bias_ih, bias_hh] if has_biases else [weight_ih, weight_hh]
+SHARES_THREADS = True
+
+
+def refusal(inputs: Inputs, need_last: bool) -> str | None:
+    """Return why torch's layer cannot run these inputs, or None."""
+    if inputs.cell != "lstm":
+        return f"has no cell {inputs.cell!r}: torch's fused layer has the standard cell alone"
+    if inputs.mask_h is not None:
+        return "has no recurrent dropout, since torch's fused layer has none"
+    if inputs.zone_h is not None:
+        return "has no zoneout, since torch's fused layer has none"
+    if need_last and inputs.lengths is not None:
+        return (
+            "cannot return the last cell state of texts of different lengths: torch's fused layer "
+            "does not keep it"
+        )
+    return None
+
+
+def forward(inputs: Inputs, for_backward: bool) -> Outputs:
+    """Run torch's layer; for a backward, keep the graph that autograd makes of it."""
+    if not for_backward:
+        return Outputs(*_run(inputs))
+    leaves = {name: getattr(inputs, name).detach() for name in _names(inputs)}
+    with torch.enable_grad():
+        for leaf in leaves.values():
+            leaf.requires_grad_()
+        h, h_last, c_last = _run(inputs._replace(**leaves))
+    ends = [end for end in (h, h_last, c_last) if end is not None]
+    detached = [None if end is None else end.detach() for end in (h, h_last, c_last)]
+    return Outputs(*detached, saved=(*leaves.values(), *ends))
+
+
+def backward(
+    inputs: Inputs,
+    saved: tuple[Tensor, ...],
+    grad_h: Tensor,  # (T, B, H)
+    grad_h_last: Tensor | None,  # (B, H)
+    grad_c_last: Tensor | None,  # (B, H)
+    need_grad_x: bool,
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of ``DIFFERENTIABLE`` through the graph that was kept."""
+    names = _names(inputs)
+    leaves, ends = saved[: len(names)], saved[len(names) :]
+    grads = [grad for grad in (grad_h, grad_h_last, grad_c_last) if grad is not None]
+    of_leaves = torch.autograd.grad(ends, leaves, grads, retain_graph=True)
+    by_name = dict(zip(names, of_leaves, strict=True))
+    return tuple(by_name.get(name) for name in DIFFERENTIABLE)
+
+
+def _names(inputs):
+    return [name for name in DIFFERENTIABLE if getattr(inputs, name) is not None]
+
+
+def _run(inputs: Inputs) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    x, index = inputs.x, None
+    if inputs.reverse:
+        n_steps, n_texts, _, _ = inputs.sizes
+        index = mirror_index(inputs.lengths, n_steps=n_steps, n_texts=n_texts, device=x.device)
+        x = Mirror.apply(x, index)
     h, h_last, c_last = torch.lstm(
         x,
-        (h0.unsqueeze(0), c0.unsqueeze(0)),
-        weights,
-        has_biases,
+        (inputs.h0.unsqueeze(0), inputs.c0.unsqueeze(0)),
+        [inputs.weight_ih, inputs.weight_hh, inputs.bias, torch.zeros_like(inputs.bias)],
+        has_biases=True,
         num_layers=1,
         dropout=0.0,
         train=torch.is_grad_enabled(),  # without it cuDNN keeps nothing for a backward
         bidirectional=False,
         batch_first=False,
     )
-    return h, h_last[0], c_last[0]
+    if inputs.reverse:
+        h = Mirror.apply(h, index)
+    return (h, h_last[0], c_last[0]) if inputs.lengths is None else (h, None, None)
+
+
+class Mirror(torch.autograd.Function):
+    """Reverse each text by its own length; the gradient is mirrored by the same index."""
+
+    @staticmethod
+    def forward(ctx, x, index):
+        """Gather x (T, B, F) by the flat index of ``mirror_index``."""
+        ctx.save_for_backward(index)
+        return x.flatten(0, 1).index_select(0, index).view(x.shape)
+
+    @staticmethod
+    def backward(ctx, grad):
+        """Gather the gradient: a permutation that is its own inverse needs no scatter."""
+        (index,) = ctx.saved_tensors
+        return Mirror.apply(grad, index), None

@@ -1,71 +1,177 @@
-"""A backend's forward and backward, joined for torch's autograd."""
+"""A backend's forward and backward, joined for torch's autograd; several directions at once."""
 
+import math
 from types import ModuleType
 
 import torch
-from torch import Tensor
+
+from sklstm.kernels.contract import DIFFERENTIABLE, Inputs, Outputs
+from sklstm.kernels.lanes import number_of_lanes, side_by_side
+
+# The fewest texts for which a batch is cut into shards that run side by side.
+MIN_SHARD = 8
 
 
-class LSTMSequence(torch.autograd.Function):
-    """The recurrence of ``contract.py`` through the hand-written backward of a backend."""
+def run(backend: ModuleType, directions: list[Inputs]) -> list[Outputs]:
+    """Run a backend, keeping memory for a backward only where one can follow."""
+    if needs_backward(directions):
+        tensors = [tensor for inputs in directions for tensor in _tensors(inputs)]
+        bare = tuple(inputs._replace(**dict.fromkeys(DIFFERENTIABLE)) for inputs in directions)
+        flat = LSTMLayer.apply(backend, bare, *tensors)
+        return [Outputs(*flat[k : k + 3]) for k in range(0, len(flat), 3)]
+    shards, groups = _shards(backend, directions)
+    results = _run_all(backend, [(backend.forward, shard, False) for shard in shards])
+    return [_joined(results[group]) for group in groups]
+
+
+def needs_backward(directions: list[Inputs]) -> bool:
+    """Return whether gradients are recorded and any of the inputs wants one."""
+    return torch.is_grad_enabled() and any(
+        tensor is not None and tensor.requires_grad
+        for inputs in directions
+        for tensor in _tensors(inputs)
+    )
+
+
+def texts_a_lane(directions: list[Inputs]) -> int:
+    """Return how many texts a step computes at once where threads are shared."""
+    return math.ceil(directions[0].x.shape[1] / _shares(directions))
+
+
+class LSTMLayer(torch.autograd.Function):
+    """The directions of a layer through the hand-written backward of a backend.
+
+    They are one node of autograd's graph, because autograd would run two nodes one after the other.
+    """
 
     @staticmethod
-    def forward(ctx, gates_x, weight_hh, h0, c0, lengths, mask_h, backend):
+    def forward(ctx, backend, bare, *tensors):
         """Run the backend and keep what its backward asks for."""
-        h, h_last, c_last, saved = backend.forward(
-            gates_x=gates_x,
-            weight_hh=weight_hh,
-            h0=h0,
-            c0=c0,
-            lengths=lengths,
-            mask_h=mask_h,
-            for_backward=True,
-        )
-        ctx.backend = backend
-        ctx.save_for_backward(h, weight_hh, h0, c0, lengths, mask_h, *saved)
-        return h, h_last, c_last
+        directions = _dressed(bare, tensors)
+        shards, groups = _shards(backend, directions)
+        results = _run_all(backend, [(backend.forward, shard, True) for shard in shards])
+        joined = [_joined(results[group]) for group in groups]
+        ctx.backend, ctx.bare = backend, bare
+        ctx.n_saved = [len(result.saved) for result in results]
+        saved = [tensor for result in results for tensor in result.saved]
+        ctx.save_for_backward(*tensors, *saved)
+        return tuple(tensor for outputs in joined for tensor in outputs[:3])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_h, grad_h_last, grad_c_last):
-        """Run the backend's backward; lengths, mask and backend have no gradient."""
-        h, weight_hh, h0, c0, lengths, mask_h, *saved = ctx.saved_tensors
-        grads = ctx.backend.backward(
-            grad_h=grad_h,
-            grad_h_last=grad_h_last,
-            grad_c_last=grad_c_last,
-            h=h,
-            weight_hh=weight_hh,
-            h0=h0,
-            c0=c0,
-            lengths=lengths,
-            mask_h=mask_h,
-            saved=tuple(saved),
+    def backward(ctx, *grads):
+        """Run the backend's backward; what is not in DIFFERENTIABLE has no gradient."""
+        backend, n = ctx.backend, len(DIFFERENTIABLE)
+        tensors, rest = (
+            ctx.saved_tensors[: n * len(ctx.bare)],
+            ctx.saved_tensors[len(ctx.bare) * n :],
         )
-        return *grads, None, None, None
+        directions = _dressed(ctx.bare, tensors)
+        shards, groups = _shards(backend, directions)
+        calls = []
+        for number, group in enumerate(groups):
+            rows = _rows(group.stop - group.start)
+            need_grad_x = ctx.needs_input_grad[2 + n * number]
+            for shard, own_rows in zip(shards[group], rows, strict=True):
+                of_shard = [_take(grad, own_rows) for grad in grads[3 * number : 3 * number + 3]]
+                saved, rest = rest[: ctx.n_saved[len(calls)]], rest[ctx.n_saved[len(calls)] :]
+                calls.append((backend.backward, shard, saved, *of_shard, need_grad_x))
+        results = _run_all(backend, calls)
+        return None, None, *(grad for group in groups for grad in _summed(results[group]))
 
 
-def run(
-    backend: ModuleType,
-    *,
-    gates_x: Tensor,  # (T, B, 4H)
-    weight_hh: Tensor,  # (4H, H)
-    h0: Tensor,  # (B, H)
-    c0: Tensor,  # (B, H)
-    lengths: Tensor | None,  # (B,)
-    mask_h: Tensor | None,  # (B, H)
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Run the recurrence, keeping memory for a backward only where one can follow."""
-    tensors = (gates_x, weight_hh, h0, c0)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return LSTMSequence.apply(*tensors, lengths, mask_h, backend)
-    h, h_last, c_last, _ = backend.forward(
-        gates_x=gates_x,
-        weight_hh=weight_hh,
-        h0=h0,
-        c0=c0,
-        lengths=lengths,
-        mask_h=mask_h,
-        for_backward=False,
-    )
-    return h, h_last, c_last
+def _run_all(backend, calls):
+    """Run calls, each a function with its arguments, side by side where that is allowed."""
+    if not _is_shared(backend, calls[0][1]):
+        with torch.no_grad():
+            return [function(*arguments) for function, *arguments in calls]
+    return side_by_side([lambda call=call: call[0](*call[1:]) for call in calls])
+
+
+def _tensors(inputs):
+    return tuple(getattr(inputs, name) for name in DIFFERENTIABLE)
+
+
+def _dressed(bare, tensors):
+    """Return the inputs with their differentiable tensors again."""
+    n = len(DIFFERENTIABLE)
+    return [
+        inputs._replace(**dict(zip(DIFFERENTIABLE, tensors[k * n : (k + 1) * n], strict=True)))
+        for k, inputs in enumerate(bare)
+    ]
+
+
+def _shards(backend, directions):
+    """Return all shards of all directions, and the slice of them that is each direction's."""
+    shares = _shares(directions) if _is_shared(backend, directions[0]) else 1
+    shards = []
+    for inputs in directions:
+        for rows in _rows(shares):
+            shards.append(_shard(inputs, rows))
+    return shards, [slice(k, k + shares) for k in range(0, len(shards), shares)]
+
+
+def _shares(directions):
+    """Return into how many shards each direction is cut: so many that all lanes are taken."""
+    by_texts = max(1, directions[0].x.shape[1] // MIN_SHARD)
+    return max(1, min(number_of_lanes() // len(directions), by_texts))
+
+
+def _is_shared(backend, inputs):
+    return backend.SHARES_THREADS and inputs.x.device.type == "cpu"
+
+
+def _rows(shares):
+    """Return which texts go to which shard: neighbours in turn, so that lengths are alike."""
+    return [slice(share, None, shares) for share in range(shares)]
+
+
+def _shard(inputs, rows):
+    if rows == slice(0, None, 1):
+        return inputs
+    by_text = {name: _take(getattr(inputs, name), rows) for name in ("x", "zone_h", "zone_c")}
+    by_text |= {name: _take(getattr(inputs, name), rows) for name in ("h0", "c0", "mask_h")}
+    lengths = None if inputs.lengths is None else inputs.lengths[rows]
+    return inputs._replace(**by_text, lengths=lengths)
+
+
+def _take(tensor, rows):
+    """Return the texts ``rows`` of (B, H) or (T, B, F)."""
+    if tensor is None or rows == slice(0, None, 1):
+        return tensor
+    return tensor[rows] if tensor.ndim == 2 else tensor[:, rows]
+
+
+def _joined(results):
+    """Return one direction's outputs from those of its shards."""
+    if len(results) == 1:
+        return results[0]
+    return Outputs(*(_interleaved([result[k] for result in results]) for k in range(3)))
+
+
+def _summed(results):
+    """Return one direction's gradients from those of its shards: weights are summed."""
+    if len(results) == 1:
+        return results[0]
+    total = []
+    for name, grads in zip(DIFFERENTIABLE, zip(*results, strict=True), strict=True):
+        join = _interleaved if name in ("x", "h0", "c0") else _sum
+        total.append(None if grads[0] is None else join(grads))
+    return total
+
+
+def _sum(tensors):
+    return torch.stack(tensors).sum(0)
+
+
+def _interleaved(parts):
+    """Undo ``_take``: put the texts of the shards back in their order."""
+    if parts[0] is None:
+        return None
+    axis = parts[0].ndim - 2
+    shape = list(parts[0].shape)
+    shape[axis] = sum(part.shape[axis] for part in parts)
+    whole = parts[0].new_empty(shape)
+    for share, part in enumerate(parts):
+        _take(whole, slice(share, None, len(parts))).copy_(part)
+    return whole

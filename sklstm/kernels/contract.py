@@ -1,67 +1,193 @@
-"""What every backend promises: the notation, the two signatures, one check of the inputs.
+"""What every backend promises: the cells, the inputs, the two signatures, the checks.
 
-Sizes: ``T`` time steps, ``B`` texts in a batch, ``I`` input, ``H`` hidden. Names and order of the
-gates are torch's: ``i, f, g, o`` stacked along the first axis of ``weight_hh`` (4H, H). A backend
-computes the recurrence alone, from input gates that are already projected::
+Sizes: ``T`` time steps, ``B`` texts in a batch, ``I`` input, ``H`` hidden. A backend computes one
+direction of one layer. Names, shapes and the order of the gates are torch's: ``i, f, g, o``
+stacked along the first axis of the weights (4H rows; 3H for the cell "coupled", which has no f).
+One step of the standard cell::
 
-    i, f, g, o = gates_x[t] + (mask_h * h[t-1]) @ weight_hh.T    i, f, o: sigmoid, g: tanh
-    c[t] = f * c[t-1] + i * g
-    h[t] = o * tanh(c[t])
+    i, f, g, o = x[t] @ weight_ih.T + bias + (mask_h * h[t-1]) @ weight_hh.T
+    c[t] = sigmoid(f) * c[t-1] + sigmoid(i) * tanh(g)
+    h[t] = sigmoid(o) * tanh(c[t])
 
-``mask_h`` (B, H) is the recurrent dropout of Gal & Ghahramani (2016), one mask a text for all
-steps; None is no dropout. It gets no gradient.
+What the other cells change, and the gradients of all of them: ``docs/kernels.md``;
+``reference.py`` is the definition in code.
 
-Texts are padded on the right. A text of length ``n`` has its last state at step ``n - 1``; its
-``h`` is 0 from step ``n`` on, as in ``torch.nn.utils.rnn.pad_packed_sequence``.
+Texts are padded on the right, and padding never reaches a state: a text of length ``n`` has its
+last state after its ``n`` steps, and from step ``n`` on its ``h`` means nothing (those who mask
+their pooling need not pay for clearing it). A ``reverse`` direction reads each text from its own
+last step to its first; ``h[t]`` still stands at the step it was read at.
 
-A backend is a module with these two functions, all arguments by keyword:
+A backend is a module with these functions:
 
-``forward(gates_x, weight_hh, h0, c0, lengths, mask_h, for_backward)``
-    returns ``h`` (T, B, H), ``h_last`` (B, H), ``c_last`` (B, H) and ``saved``, a tuple of tensors
-    that ``backward`` wants to see again (empty unless ``for_backward``).
+``refusal(inputs, need_last)``
+    returns None where the backend can run these inputs, else the sentence that says why not.
 
-``backward(grad_h, grad_h_last, grad_c_last, h, weight_hh, h0, c0, lengths, mask_h, saved)``
-    returns the gradients of ``gates_x``, ``weight_hh``, ``h0`` and ``c0``. It changes no argument.
+``forward(inputs, for_backward)``
+    returns ``Outputs``, whose ``saved`` tensors ``backward`` wants to see again (empty unless
+    ``for_backward``).
+
+``backward(inputs, saved, grad_h, grad_h_last, grad_c_last, need_grad_x)``
+    returns the gradients of the fields of ``Inputs`` named in ``DIFFERENTIABLE``, in that order,
+    None where the field is None. It changes none of its arguments. ``grad_h`` is 0 in the padding.
+
+and with the constant ``SHARES_THREADS``: whether several calls may run side by side on a CPU, each
+with its share of the threads (``lanes.py``).
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+#: Added to the variance by the layer norms, as in torch.nn.LayerNorm.
+NORM_EPS = 1e-5
 
-def check_sequence(
+#: Cell -> the gates it has, in the order they are stacked.
+CELLS = {
+    "lstm": "ifgo",
+    "peephole": "ifgo",
+    "peephole_previous": "ifgo",
+    "layer_norm": "ifgo",
+    "coupled": "igo",
+}
+
+
+class Inputs(NamedTuple):
+    """One direction of one layer, over one batch. Lengths stay on the CPU."""
+
+    x: Tensor  # (T, B, I)
+    weight_ih: Tensor  # (G*H, I), G gates
+    weight_hh: Tensor  # (G*H, H)
+    bias: Tensor  # (G*H,)
+    h0: Tensor  # (B, H)
+    c0: Tensor  # (B, H)
+    peephole: Tensor | None = None  # (3, H) the weights of c in i, f and o
+    norm_ih: Tensor | None = None  # (4H,) scale of the layer norm over x @ weight_ih.T
+    norm_hh: Tensor | None = None  # (4H,) scale of the layer norm over h @ weight_hh.T
+    norm_c: Tensor | None = None  # (2, H) scale and shift of the layer norm over c
+    cell: str = "lstm"
+    reverse: bool = False
+    lengths: Tensor | None = None  # (B,) whole numbers from 1 to T; None: all texts fill T
+    mask_h: Tensor | None = None  # (B, H) recurrent dropout, the same at all steps of a text
+    zone_h: Tensor | None = None  # (T, B, H) zoneout: the share of h[t-1] that stays in h[t]
+    zone_c: Tensor | None = None  # (T, B, H) the same for c; both or neither
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """T, B, I and H."""
+        return (*self.x.shape, self.weight_hh.shape[1])
+
+
+#: The fields of ``Inputs`` that have a gradient, in the order ``backward`` returns them.
+DIFFERENTIABLE = (
+    "x",
+    "weight_ih",
+    "weight_hh",
+    "bias",
+    "h0",
+    "c0",
+    "peephole",
+    "norm_ih",
+    "norm_hh",
+    "norm_c",
+)
+
+
+class Outputs(NamedTuple):
+    """What ``forward`` returns."""
+
+    h: Tensor  # (T, B, H)
+    h_last: Tensor | None  # (B, H) None where the backend refuses it and nobody asked for it
+    c_last: Tensor | None  # (B, H)
+    saved: tuple[Tensor, ...] = ()
+
+
+def mirror_index(
+    lengths: Tensor | None,  # (B,)
     *,
-    gates_x: Tensor,  # (T, B, 4H) the input's share of the gates, i f g o
-    weight_hh: Tensor,  # (4H, H)
-    h0: Tensor,  # (B, H)
-    c0: Tensor,  # (B, H)
-    lengths: Tensor | None,  # (B,) whole numbers from 1 to T; None: every text has length T
-    mask_h: Tensor | None,  # (B, H)
-) -> None:
-    """Raise ValueError unless the arguments fit together."""
-    if weight_hh.ndim != 2 or weight_hh.shape[0] != 4 * weight_hh.shape[1]:
-        raise ValueError(f"weight_hh must have shape (4*H, H); got {tuple(weight_hh.shape)}.")
-    hidden = weight_hh.shape[1]
-    if gates_x.ndim != 3 or gates_x.shape[2] != 4 * hidden or 0 in gates_x.shape:
+    n_steps: int,
+    n_texts: int,
+    device: torch.device,
+) -> Tensor:
+    """Return the flat index (T * B,) that reverses each text by its own length.
+
+    Padding stays where it is, so the index is its own inverse.
+    """
+    step = torch.arange(n_steps, device=device).unsqueeze(1)
+    if lengths is None:
+        mirrored = (n_steps - 1 - step).expand(n_steps, n_texts)
+    else:
+        n = lengths.to(device)
+        mirrored = torch.where(step < n, n - 1 - step, step)
+    return (mirrored * n_texts + torch.arange(n_texts, device=device)).flatten()
+
+
+def check_cell(cell: str) -> None:
+    """Raise ValueError unless there is such a cell."""
+    if cell not in CELLS:
+        names = ", ".join(repr(name) for name in sorted(CELLS))
+        raise ValueError(f"cell must be one of {names}; got {cell!r}.")
+
+
+def check_inputs(inputs: Inputs) -> None:
+    """Raise ValueError unless the inputs fit together."""
+    check_cell(inputs.cell)
+    if inputs.x.ndim != 3 or 0 in inputs.x.shape:
         raise ValueError(
-            f"gates_x must have shape (T, B, 4*H) with H={hidden} from weight_hh and T, B >= 1; "
-            f"got {tuple(gates_x.shape)}."
+            f"x must have shape (T, B, I) with T, B, I >= 1; got {tuple(inputs.x.shape)}."
         )
-    n_steps, n_texts, _ = gates_x.shape
-    states = {"h0": h0, "c0": c0} | ({} if mask_h is None else {"mask_h": mask_h})
-    for name, state in states.items():
-        if state.shape != (n_texts, hidden):
+    n_gates = len(CELLS[inputs.cell])
+    if inputs.weight_hh.ndim != 2 or inputs.weight_hh.shape[0] != (
+        n_gates * inputs.weight_hh.shape[1]
+    ):
+        raise ValueError(
+            f"weight_hh of the cell {inputs.cell!r} must have shape ({n_gates}*H, H); "
+            f"got {tuple(inputs.weight_hh.shape)}."
+        )
+    _check_fields(inputs)
+    if inputs.lengths is not None:
+        check_lengths(inputs.lengths, n_steps=inputs.x.shape[0], n_texts=inputs.x.shape[1])
+
+
+def _check_fields(inputs: Inputs) -> None:
+    """Raise ValueError for a field that is missing, not wanted, or does not fit the others."""
+    n_steps, n_texts, n_inputs, hidden = inputs.sizes
+    rows = len(CELLS[inputs.cell]) * hidden
+    peephole, norm = inputs.cell.startswith("peephole"), inputs.cell == "layer_norm"
+    zone = inputs.zone_h is not None or inputs.zone_c is not None
+    # field -> shape, where each size comes from, whether the field must or may be there
+    expected = {
+        "weight_ih": ((rows, n_inputs), "the rows of weight_hh and I from x", True),
+        "bias": ((rows,), "the rows of weight_hh", True),
+        "h0": ((n_texts, hidden), "B from x and H from weight_hh", True),
+        "c0": ((n_texts, hidden), "B from x and H from weight_hh", True),
+        "peephole": ((3, hidden), "H from weight_hh", peephole),
+        "norm_ih": ((rows,), "the rows of weight_hh", norm),
+        "norm_hh": ((rows,), "the rows of weight_hh", norm),
+        "norm_c": ((2, hidden), "H from weight_hh", norm),
+        "mask_h": ((n_texts, hidden), "B from x and H from weight_hh", inputs.mask_h is not None),
+        "zone_h": ((n_steps, n_texts, hidden), "T, B from x and H from weight_hh", zone),
+        "zone_c": ((n_steps, n_texts, hidden), "T, B from x and H from weight_hh", zone),
+    }
+    for name, (shape, source, wanted) in expected.items():
+        tensor = getattr(inputs, name)
+        if (tensor is not None) != wanted:
+            verb = "needs" if wanted else "has no"
+            raise ValueError(f"the cell {inputs.cell!r} {verb} {name}.")
+        if tensor is not None and tensor.shape != shape:
             raise ValueError(
-                f"{name} must have shape (B, H) = ({n_texts}, {hidden}), B from gates_x and H "
-                f"from weight_hh; got {tuple(state.shape)}."
+                f"{name} must have shape {shape}, with {source}; got {tuple(tensor.shape)}."
             )
-    for name, tensor in ({"weight_hh": weight_hh} | states).items():
-        if tensor.dtype != gates_x.dtype or tensor.device != gates_x.device:
+    for name in ("weight_hh", *expected):
+        tensor = getattr(inputs, name)
+        if tensor is not None and (tensor.dtype, tensor.device) != (
+            inputs.x.dtype,
+            inputs.x.device,
+        ):
             raise ValueError(
-                f"{name} must have the dtype and device of gates_x, {gates_x.dtype} on "
-                f"{gates_x.device}; got {tensor.dtype} on {tensor.device}."
+                f"{name} must have the dtype and device of x, {inputs.x.dtype} on "
+                f"{inputs.x.device}; got {tensor.dtype} on {tensor.device}."
             )
-    if lengths is not None:
-        check_lengths(lengths, n_steps=n_steps, n_texts=n_texts)
 
 
 def check_lengths(lengths: Tensor, *, n_steps: int, n_texts: int) -> None:

@@ -1,179 +1,354 @@
-"""The same recurrence, arranged for speed on a CPU in plain torch.
+"""The layer arranged for speed on a CPU, in plain torch.
 
-What makes it fast: every step writes in place into memory taken once; texts are sorted by length,
-so a step computes only the rows that are still live; the backward computes the factors that do not
-depend on the recurrence for many steps at a time, in blocks that stay in the cache; and the weight
-gradient is one matrix product over all steps.
+What makes it fast: every step writes in place into memory taken once; a step computes only the
+texts that still have it (``packing.py``); everything that does not depend on the recurrence (the
+input's product, the factors of the gradients, the gradients of the weights) is done for a block of
+steps at once, while the block is still in the cache; and no call is larger than needs be, so that
+directions can run side by side (``lanes.py``). The cells are in ``cpu_cells.py``.
 """
 
-import numpy as np
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-# Elements of one coefficient block of the backward: 2**17 floats are 512 KB, a quarter of a
-# common second-level cache, so that the block is still there when the steps read it.
-BLOCK_ELEMENTS = 2**17
+from sklstm.kernels.contract import DIFFERENTIABLE, NORM_EPS, Inputs, Outputs
+from sklstm.kernels.cpu_cells import (
+    CELL_CLASSES,
+    Block,
+    Standard,
+    add_product,
+    norm_backward,
+    product,
+    rolled,
+    state_dtype,
+    stats,
+)
+from sklstm.kernels.packing import Packing, Scratch, pack
+
+SHARES_THREADS = True
+
+# Elements of the gates of one block: 2**20 floats are 4 MB. Smaller blocks stay in a nearer cache,
+# but each costs some calls, for which the other lanes wait; larger ones gain nothing any more.
+BLOCK_ELEMENTS = 2**20
 
 
-def forward(
-    *,
-    gates_x: Tensor,  # (T, B, 4H)
-    weight_hh: Tensor,  # (4H, H)
-    h0: Tensor,  # (B, H)
-    c0: Tensor,  # (B, H)
-    lengths: Tensor | None,  # (B,)
-    mask_h: Tensor | None,  # (B, H)
-    for_backward: bool,
-) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
-    """Run the recurrence; see ``contract.py``."""
-    order = _sorting_order(lengths)
-    if order is not None:
-        gates_x, h0, c0 = gates_x[:, order], h0[order], c0[order]
-        lengths, mask_h = lengths[order], None if mask_h is None else mask_h[order]
-    n_steps, n_texts, hidden = gates_x.shape[0], h0.shape[0], h0.shape[1]
-    live = _live_rows(lengths, n_steps, n_texts)
+class Kept(NamedTuple):
+    """What the backward sees again of the forward, each a row for each step of each text."""
 
-    # Without a backward one step's memory serves all steps.
-    n_kept = n_steps if for_backward else 1
-    gates = gates_x.new_zeros(n_kept, n_texts, 4 * hidden)
-    tanh_c = gates_x.new_zeros(n_kept, n_texts, hidden)
-    cells = gates_x.new_zeros(n_kept, n_texts, hidden)
-    h = gates_x.new_zeros(n_steps, n_texts, hidden)
-    c = c0.clone()
+    gates: Tensor  # (N, G*H) the activations
+    h: Tensor  # (B + N, H) the states, first those before the first step
+    c: Tensor  # (B + N, H)
+    c_new: Tensor | None = None  # (N, H) before zoneout; None without zoneout
+    h_in: Tensor | None = None  # (N, H) the masked states before the steps; None without a mask
 
-    recurrent = weight_hh.t()
-    h_prev, c_prev = h0, c0
-    for t, n in enumerate(live):
-        kept = t if for_backward else 0
-        step = gates[kept, :n]
-        h_in = h_prev[:n] if mask_h is None else h_prev[:n] * mask_h[:n]
-        torch.addmm(gates_x[t, :n], h_in, recurrent, out=step)
-        step[:, : 2 * hidden].sigmoid_()
-        step[:, 2 * hidden : 3 * hidden].tanh_()
-        step[:, 3 * hidden :].sigmoid_()
-        i, f, g, o = step.chunk(4, dim=1)
-        c_new = cells[kept, :n] if for_backward else c[:n]
-        torch.mul(f, c_prev[:n], out=c_new).addcmul_(i, g)
-        torch.tanh(c_new, out=tanh_c[kept, :n])
-        torch.mul(o, tanh_c[kept, :n], out=h[t, :n])
-        h_prev, c_prev = h[t], (cells[kept] if for_backward else c)
 
-    h_last = _last_states(h, lengths)
-    c_last = _last_states(cells, lengths) if for_backward else c
-    if order is not None:
-        inverse = torch.argsort(order)
-        h, h_last, c_last = h[:, inverse], h_last[inverse], c_last[inverse]
-    return h, h_last, c_last, (gates, cells, tanh_c) if for_backward else ()
+def refusal(inputs: Inputs, need_last: bool) -> str | None:
+    """Return why this backend cannot run the inputs, or None."""
+    if inputs.x.device.type != "cpu":
+        return f"runs on the CPU only; got tensors on {inputs.x.device}"
+    return None
+
+
+def forward(inputs: Inputs, for_backward: bool) -> Outputs:
+    """Run the layer; see ``contract.py``."""
+    packing = _packing(inputs)
+    n_steps, n_texts, _, hidden = inputs.sizes
+    kept = _memory(inputs, packing, for_backward)
+    # What is kept is made outside, so that it is fit for autograd. Inside, every call is cheaper.
+    with torch.inference_mode():
+        _run(inputs, packing, kept, for_backward)
+    if packing.rows is None:
+        h = kept.h[n_texts:].view(n_steps, n_texts, hidden)
+    else:
+        h = inputs.x.new_zeros(n_steps, n_texts, hidden)
+        packing.put(kept.h[n_texts:], h, slice(None))
+    c_last = kept.c[packing.last] if for_backward else packing.unsorted(kept.c)
+    saved = tuple(tensor for tensor in kept if tensor is not None) if for_backward else ()
+    return Outputs(h, kept.h[packing.last], c_last.to(h.dtype), saved)
+
+
+def _run(inputs: Inputs, packing: Packing, kept: Kept, for_backward: bool) -> None:
+    """Run all steps into the memory that is kept."""
+    n_texts = inputs.x.shape[1]
+    kept.h[:n_texts] = packing.sorted(inputs.h0)
+    kept.c[:n_texts] = packing.sorted(inputs.c0)
+    # A product with a transposed view costs up to twice one with rows that lie in memory.
+    weight_ih_t = rolled(inputs, inputs.weight_ih).t().contiguous()
+    scratch = Scratch(_largest_block(inputs, packing))
+    steps = _Steps(inputs, packing, kept, scratch, for_backward)
+    for block, counts in packing.blocks(_rows_a_block(inputs)):
+        here = block if for_backward else slice(0, block.stop - block.start)
+        x = packing.take(inputs.x, block, scratch, "x")
+        _project(inputs, x, weight_ih_t, kept.gates[here])
+        steps.run(block, here, counts)
 
 
 def backward(
-    *,
+    inputs: Inputs,
+    saved: tuple[Tensor, ...],
     grad_h: Tensor,  # (T, B, H)
     grad_h_last: Tensor,  # (B, H)
     grad_c_last: Tensor,  # (B, H)
-    h: Tensor,  # (T, B, H)
-    weight_hh: Tensor,  # (4H, H)
-    h0: Tensor,  # (B, H)
-    c0: Tensor,  # (B, H)
-    lengths: Tensor | None,  # (B,)
-    mask_h: Tensor | None,  # (B, H)
-    saved: tuple[Tensor, ...],  # in the sorted order
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of gates_x, weight_hh, h0 and c0; see ``contract.py``."""
-    gates, cells, tanh_c = saved
-    order = _sorting_order(lengths)
-    if order is not None:
-        grad_h, h = grad_h[:, order], h[:, order]
-        grad_h_last, grad_c_last = grad_h_last[order], grad_c_last[order]
-        h0, c0, lengths = h0[order], c0[order], lengths[order]
-        mask_h = None if mask_h is None else mask_h[order]
-    n_steps, n_texts, hidden = h.shape
-    live = _live_rows(lengths, n_steps, n_texts)
+    need_grad_x: bool,
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of ``DIFFERENTIABLE``; see ``contract.py``."""
+    packing, dtype = _packing(inputs), state_dtype(inputs)
+    kept = Kept(**dict(zip(_names_of_kept(inputs), saved, strict=True)))
+    # Texts without a step yet (going back in time) keep the gradient of their last state here.
+    grads = {
+        "h0": packing.sorted(grad_h_last).to(dtype, copy=True),
+        "c0": packing.sorted(grad_c_last).to(dtype, copy=True),
+    }
+    for name in ("weight_ih", "weight_hh", "bias", "peephole", "norm_ih", "norm_hh", "norm_c"):
+        if getattr(inputs, name) is not None:
+            grads[name] = torch.zeros_like(getattr(inputs, name), dtype=dtype)
+    if need_grad_x:
+        new = torch.empty if inputs.lengths is None else torch.zeros  # the padding stays 0
+        grads["x"] = new(inputs.x.shape, dtype=inputs.x.dtype)
+    with torch.inference_mode():
+        _run_back(inputs, packing, kept, grad_h, grads)
+    for name in ("h0", "c0"):
+        grads[name] = packing.unsorted(grads[name])
+    for name in {"weight_ih", "weight_hh", "bias", "norm_ih", "norm_hh"} & grads.keys():
+        grads[name] = grads[name].roll(-inputs.weight_hh.shape[1], 0)
+    return tuple(
+        None if (grad := grads.get(name)) is None else grad.to(inputs.x.dtype)
+        for name in DIFFERENTIABLE
+    )
 
-    # Rows that are not live yet (going back in time) keep the gradient of their last state here.
-    dh, dc = grad_h_last.clone(), grad_c_last.clone()
-    grad_gates = torch.zeros_like(gates)
-    block = max(1, BLOCK_ELEMENTS // (n_texts * 4 * hidden))
-    for end in range(n_steps, 0, -block):
-        begin = max(0, end - block)
-        from_c, into_c = _coefficients(
-            gates=gates[begin:end],
-            tanh_c=tanh_c[begin:end],
-            c_prev=_shifted(cells, c0, begin, end),
+
+def _run_back(
+    inputs: Inputs, packing: Packing, kept: Kept, grad_h: Tensor, grads: dict[str, Tensor]
+) -> None:
+    """Run all steps from the last on; add to the gradients, whose gates are rolled."""
+    cell = CELL_CLASSES[inputs.cell](inputs)
+    weight_ih = rolled(inputs, inputs.weight_ih)
+    scratch = Scratch(_largest_block(inputs, packing))
+    steps = _StepsBack(inputs, packing, cell, scratch, grads)
+    n_texts = inputs.x.shape[1]
+    for block, counts in reversed(list(packing.blocks(_rows_a_block(inputs)))):
+        after = slice(n_texts + block.start, n_texts + block.stop)
+        seen = Block(
+            gates=kept.gates[block],
+            c_prev=packing.before(kept.c, block, scratch, "c_prev"),
+            c_new=kept.c[after] if kept.c_new is None else kept.c_new[block],
+            h_in=(
+                packing.before(kept.h, block, scratch, "h_in")
+                if kept.h_in is None
+                else kept.h_in[block]
+            ),
         )
-        for t in reversed(range(begin, end)):
-            n, k = live[t], t - begin
-            dh_t, dc_t, step = dh[:n], dc[:n], grad_gates[t, :n]
-            dh_t += grad_h[t, :n]
-            dc_t.addcmul_(dh_t, into_c[k, :n])
-            by_gate, coefficient = step.view(n, 4, hidden), from_c[k, :n].view(n, 4, hidden)
-            torch.mul(coefficient[:, :3], dc_t.unsqueeze(1), out=by_gate[:, :3])
-            torch.mul(coefficient[:, 3], dh_t, out=by_gate[:, 3])
-            dc_t *= gates[t, :n, hidden : 2 * hidden]
-            torch.mm(step, weight_hh, out=dh_t)
-            if mask_h is not None:
-                dh_t *= mask_h[:n]
-
-    h_before, h_first = (h[:-1], h0) if mask_h is None else (h[:-1] * mask_h, h0 * mask_h)
-    grad_weight_hh = grad_gates[0].T @ h_first
-    if n_steps > 1:
-        grad_weight_hh.addmm_(grad_gates[1:].flatten(0, 1).T, h_before.flatten(0, 1))
-    if order is not None:
-        inverse = torch.argsort(order)
-        grad_gates, dh, dc = grad_gates[:, inverse], dh[inverse], dc[inverse]
-    return grad_gates, grad_weight_hh, dh, dc
+        d, d_recurrent = steps.run(
+            seen, packing.take(grad_h, block, scratch, "grad_h"), block, counts
+        )
+        add_product(grads["weight_hh"], d_recurrent.t(), seen.h_in)
+        _project_backward(inputs, packing, scratch, block, d, weight_ih, grads)
 
 
-def _coefficients(
-    *,
-    gates: Tensor,  # (K, B, 4H)
-    tanh_c: Tensor,  # (K, B, H)
-    c_prev: Tensor,  # (K, B, H)
-) -> tuple[Tensor, Tensor]:
-    """Return the factors from dc (i, f, g) and dh (o) to the gates, and from dh into dc."""
-    i, f, g, o = gates.chunk(4, dim=2)
-    from_c = torch.empty_like(gates)
-    d_i, d_f, d_g, d_o = from_c.chunk(4, dim=2)
-    torch.addcmul(i, i, i, value=-1, out=d_i).mul_(g)
-    torch.addcmul(f, f, f, value=-1, out=d_f).mul_(c_prev)
-    torch.mul(g, g, out=d_g).neg_().add_(1).mul_(i)
-    torch.addcmul(o, o, o, value=-1, out=d_o).mul_(tanh_c)
-    into_c = tanh_c.square().neg_().add_(1).mul_(o)
-    return from_c, into_c
+class _Steps:
+    """The steps of the forward pass, block after block."""
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        packing: Packing,
+        kept: Kept,
+        scratch: Scratch,
+        for_backward: bool,
+    ):
+        self.scratch = scratch
+        self.inputs, self.packing, self.kept, self.for_backward = (
+            inputs,
+            packing,
+            kept,
+            for_backward,
+        )
+        self.cell = CELL_CLASSES[inputs.cell](inputs)
+        self.weight_hh_t = rolled(inputs, inputs.weight_hh).t().contiguous()
+        self.n_texts = inputs.x.shape[1]
+        self.h_prev, self.c_prev = kept.h[: self.n_texts], kept.c[: self.n_texts]
+        self.mask = packing.sorted(inputs.mask_h)
+
+    def run(self, block: slice, here: slice, counts: list[int]) -> None:
+        """Run the steps of a block, whose input gates stand at ``here`` in what is kept."""
+        cell, weight, mask = self.cell, self.weight_hh_t, self.mask
+        squash, mul = cell.squash, torch.mul
+        recur = cell.recur
+        h_prev, c_prev, n = self.h_prev, self.c_prev, 0
+        for n_t, gates, view, h, c, c_new, h_in, zone in self._views(block, here, counts):
+            if n_t != n:  # the others have ended
+                n, h_prev, c_prev = n_t, h_prev[:n_t], c_prev[:n_t]
+                tanh_c = torch.empty_like(c_prev)
+                mask = None if mask is None else mask[:n_t]
+            h_in = h_prev if mask is None else mul(h_prev, mask, out=h_in)
+            recur(gates, h_in, weight)
+            c = c_prev if c is None else c  # without a backward it is overwritten in place
+            if zone is None:
+                mul(cell.step(view, c_prev, c), squash(c, out=tanh_c), out=h)
+            else:
+                mul(cell.step(view, c_prev, c_new), squash(c_new, out=tanh_c), out=h)
+                h.lerp_(h_prev, zone[0])
+                torch.lerp(c_new, c_prev, zone[1], out=c)
+            h_prev, c_prev = h, c
+        self.h_prev, self.c_prev, self.mask = h_prev, c_prev, mask
+
+    def _views(self, block, here, counts):
+        """Return, step by step, all that a step reads and writes."""
+        kept = self.kept
+        gates = kept.gates[here]
+        after = slice(self.n_texts + block.start, self.n_texts + block.stop)
+        return zip(
+            counts,
+            gates.split(counts),
+            self.cell.views(gates, counts),
+            kept.h[after].split(counts),
+            _split(kept.c if self.for_backward else None, after, counts),
+            _split(kept.c_new, here, counts),
+            _split(kept.h_in, here, counts),
+            _zones(self.inputs, self.packing, self.scratch, block, counts),
+            strict=True,
+        )
 
 
-def _shifted(
-    cells: Tensor,  # (T, B, H)
-    c0: Tensor,  # (B, H)
-    begin: int,
-    end: int,
-) -> Tensor:
-    """Return the cell states before the steps ``begin`` to ``end - 1``."""
-    if begin > 0:
-        return cells[begin - 1 : end - 1]
-    return torch.cat([c0.unsqueeze(0), cells[: end - 1]])
+class _StepsBack:
+    """The steps of the backward pass, block before block."""
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        packing: Packing,
+        cell: Standard,
+        scratch: Scratch,
+        grads: dict[str, Tensor],
+    ):
+        self.scratch = scratch
+        self.inputs, self.packing, self.cell, self.grads = inputs, packing, cell, grads
+        self.weight_hh = rolled(inputs, inputs.weight_hh)
+        self.mask = packing.sorted(inputs.mask_h)
+        self.dh, self.dc = grads["h0"], grads["c0"]
+
+    def run(
+        self,
+        seen: Block,
+        grad_h: Tensor,  # (N, H)
+        block: slice,
+        counts: list[int],
+    ) -> tuple[Tensor, Tensor]:
+        """Return the gradients of the gates and of ``h @ weight_hh.T``, each (N, G*H)."""
+        cell, weight, n_rows = self.cell, self.weight_hh, block.stop - block.start
+        dtype, hidden = self.dh.dtype, cell.hidden
+        d = self.scratch.rows("d", n_rows, weight.shape[0], dtype)
+        into_c = self.scratch.rows("into_c", n_rows, hidden, dtype)
+        cell.factors(seen, d, into_c, self.scratch)
+        views = list(cell.views_backward(seen, d, into_c, counts, self.scratch))
+        zones = _zones(self.inputs, self.packing, self.scratch, block, counts)
+        steps = list(zip(counts, views, grad_h.split(counts), zones, strict=True))
+        step_backward, n = cell.step_backward, 0
+        for n_t, view, grad_h_t, zone in reversed(steps):
+            if n_t != n:  # the texts that end at this step join
+                n, dh, dc = n_t, self.dh[:n_t], self.dc[:n_t]
+                dc_by_gate = dc.unsqueeze(1)
+                mask = None if self.mask is None else self.mask[:n_t]
+            dh += grad_h_t
+            if zone is not None:
+                h_carry, c_carry = dh * zone[0], dc * zone[1]
+                dh -= h_carry
+                dc -= c_carry
+            product(step_backward(view, dh, dc, dc_by_gate), weight, dh)
+            if mask is not None:
+                dh *= mask
+            if zone is not None:
+                dh += h_carry
+                dc += c_carry
+        return d, cell.finish_block(seen, d, self.grads)
 
 
-def _sorting_order(lengths: Tensor | None) -> Tensor | None:
-    """Return the order that puts long texts first, or None where they already stand so."""
-    if lengths is None or bool((lengths[:-1] >= lengths[1:]).all()):
-        return None
-    return torch.argsort(lengths, descending=True, stable=True)
+def _memory(inputs: Inputs, packing: Packing, for_backward: bool) -> Kept:
+    """Return memory for what is kept: of all steps for a backward, else of one block."""
+    n_texts, hidden = inputs.x.shape[1], inputs.weight_hh.shape[1]
+    n_rows = sum(packing.counts)
+    n_kept = n_rows if for_backward else _largest_block(inputs, packing)
+    dtype, names = state_dtype(inputs), _names_of_kept(inputs)
+
+    def rows(n, width, dtype=dtype):
+        return torch.empty(n, width, dtype=dtype)
+
+    return Kept(
+        gates=rows(n_kept, inputs.weight_hh.shape[0]),
+        h=rows(n_texts + n_rows, hidden, inputs.x.dtype),
+        c=rows(n_texts + n_rows if for_backward else n_texts, hidden),
+        c_new=rows(n_kept, hidden) if "c_new" in names else None,
+        h_in=rows(n_kept, hidden, inputs.x.dtype) if "h_in" in names else None,
+    )
 
 
-def _live_rows(lengths: Tensor | None, n_steps: int, n_texts: int) -> list[int]:
-    """Return how many of the sorted texts are live at each step."""
-    if lengths is None:
-        return [n_texts] * n_steps
-    ended = np.cumsum(np.bincount(lengths.numpy(), minlength=n_steps + 1))
-    return (n_texts - ended[:n_steps]).tolist()
+def _names_of_kept(inputs: Inputs) -> list[str]:
+    wanted = {
+        "c_new": inputs.zone_h is not None,
+        "h_in": inputs.mask_h is not None,
+    }
+    return [name for name in Kept._fields if wanted.get(name, True)]
 
 
-def _last_states(
-    states: Tensor,  # (T, B, H)
-    lengths: Tensor | None,  # (B,)
-) -> Tensor:
-    """Return each text's state at its last step, (B, H)."""
-    if lengths is None:
-        return states[-1].clone()
-    return states[lengths - 1, torch.arange(states.shape[1])]
+def _project(inputs: Inputs, x: Tensor, weight_ih_t: Tensor, gates: Tensor) -> None:
+    """Write the input's share of the gates (N, G*H) of the rows x (N, I)."""
+    bias = rolled(inputs, inputs.bias).to(gates.dtype)
+    if inputs.norm_ih is None:
+        gates.copy_(bias.expand_as(gates))
+        add_product(gates, x, weight_ih_t)
+    else:
+        product(x, weight_ih_t, gates)
+        scale = rolled(inputs, inputs.norm_ih).to(gates.dtype)
+        gates.copy_(torch.layer_norm(gates, scale.shape, scale, bias, NORM_EPS))
+
+
+def _project_backward(
+    inputs: Inputs,
+    packing: Packing,
+    scratch: Scratch,
+    block: slice,
+    d: Tensor,  # (N, G*H) the gradients of the gates
+    weight_ih: Tensor,  # (G*H, I) rolled
+    grads: dict[str, Tensor],
+) -> None:
+    """Add a block's share to the gradients of the input and of its weights."""
+    x = packing.take(inputs.x, block, scratch, "x")
+    grads["bias"] += d.sum(0)
+    if inputs.norm_ih is not None:
+        projected = product(x, weight_ih.t(), scratch.rows("product", *d.shape, d.dtype))
+        scale = rolled(inputs, inputs.norm_ih).to(d.dtype)
+        moments = stats(projected, scratch)
+        d, of_scale, _ = norm_backward(d, projected, *moments, scale, of_scale=True)
+        grads["norm_ih"] += of_scale
+    add_product(grads["weight_ih"], d.t(), x)
+    if "x" in grads:
+        out = scratch.rows("grad_x", *x.shape, x.dtype)
+        packing.put(product(d, weight_ih, out), grads["x"], block)
+
+
+def _zones(inputs, packing, scratch, block, counts):
+    """Return the shares of zoneout step by step, (n, H) of h and of c; None for each without."""
+    if inputs.zone_h is None:
+        return [None] * len(counts)
+    zone_h = packing.take(inputs.zone_h, block, scratch, "zone_h")
+    zone_c = packing.take(inputs.zone_c, block, scratch, "zone_c").to(state_dtype(inputs))
+    return list(zip(zone_h.split(counts), zone_c.split(counts), strict=True))
+
+
+def _split(x, rows, counts):
+    """Return rows step by step, or None for each step."""
+    return [None] * len(counts) if x is None else x[rows].split(counts)
+
+
+def _packing(inputs: Inputs) -> Packing:
+    n_steps, n_texts, _, _ = inputs.sizes
+    return pack(inputs.lengths, reverse=inputs.reverse, n_steps=n_steps, n_texts=n_texts)
+
+
+def _rows_a_block(inputs: Inputs) -> int:
+    return max(1, BLOCK_ELEMENTS // inputs.weight_hh.shape[0])
+
+
+def _largest_block(inputs: Inputs, packing: Packing) -> int:
+    return max(block.stop - block.start for block, _ in packing.blocks(_rows_a_block(inputs)))

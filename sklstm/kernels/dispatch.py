@@ -1,15 +1,14 @@
-"""One direction of one LSTM layer: which backend runs it, and why not another."""
+"""One layer: which backend runs it, and why not another."""
 
 import torch
-from torch import Tensor
-from torch.nn.functional import linear
 
 from sklstm.kernels import aten, autograd, cpu, reference
-from sklstm.kernels.contract import check_lengths, check_sequence
+from sklstm.kernels.contract import Inputs, Outputs, check_inputs
 
-#: The backends that compute the recurrence alone, by name. ``aten`` computes the projection too.
-RECURRENCES = {"cpu": cpu, "reference": reference}
-BACKENDS = ("aten", *RECURRENCES)
+# Units of one step of one lane up to which calling torch's operators costs us more than they do.
+SMALL_STEP = 4096
+
+BACKENDS = {"aten": aten, "cpu": cpu, "reference": reference}
 
 
 def available_backends(device: str | torch.device = "cpu") -> tuple[str, ...]:
@@ -21,100 +20,76 @@ def available_backends(device: str | torch.device = "cpu") -> tuple[str, ...]:
     >>> available_backends("cpu")
     ('aten', 'cpu', 'reference')
     """
-    device = torch.device(device)
-    return tuple(name for name in BACKENDS if name != "cpu" or device.type == "cpu")
+    return tuple(
+        name for name in BACKENDS if _refusal_of_device(name, torch.device(device)) is None
+    )
 
 
-def lstm_sequence(
+def lstm_layer(
+    directions: list[Inputs],  # of one layer, over the same batch
     *,
-    x: Tensor,  # (T, B, I)
-    weight_ih: Tensor,  # (4H, I)
-    weight_hh: Tensor,  # (4H, H)
-    bias_ih: Tensor | None,  # (4H,)
-    bias_hh: Tensor | None,  # (4H,)
-    h0: Tensor,  # (B, H)
-    c0: Tensor,  # (B, H)
-    lengths: Tensor | None,  # (B,) None: every text has length T
-    mask_h: Tensor | None,  # (B, H) recurrent dropout; None: none
     backend: str,  # a name of BACKENDS, or "auto"
     need_last: bool,  # whether h_last and c_last are wanted
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Run one direction of one layer; return h (T, B, H), h_last and c_last (B, H) or None.
+) -> list[Outputs]:
+    """Run the directions of one layer; return the outputs of each.
 
-    From a text's length on, ``h`` means nothing: torch's fused layer runs through the padding, and
-    those who mask their pooling need not pay for clearing it.
+    Raises
+    ------
+    ValueError
+        If sizes, dtypes or devices do not fit together, or the backend lacks something.
     """
-    ragged = lengths is not None
-    if ragged:
-        check_lengths(lengths, n_steps=x.shape[0], n_texts=x.shape[1])
-    name = _choose(
-        backend,
-        device=x.device,
-        dtype=x.dtype,
-        ragged=ragged,
-        need_last=need_last,
-        masked=mask_h is not None,
-    )
-    if name == "aten":
-        h, h_last, c_last = aten.lstm(
-            x=x,
-            weight_ih=weight_ih,
-            weight_hh=weight_hh,
-            bias_ih=bias_ih,
-            bias_hh=bias_hh,
-            h0=h0,
-            c0=c0,
-        )
-    else:
-        bias = None if bias_ih is None else bias_ih + bias_hh
-        sequence = {
-            "gates_x": linear(x, weight_ih, bias),
-            "weight_hh": weight_hh,
-            "h0": h0,
-            "c0": c0,
-            "lengths": lengths,
-            "mask_h": mask_h,
-        }
-        check_sequence(**sequence)
-        h, h_last, c_last = autograd.run(RECURRENCES[name], **sequence)
-    return (h, h_last, c_last) if need_last else (h, None, None)
+    for inputs in directions:
+        check_inputs(inputs)
+    name = choose(backend, directions, need_last=need_last)
+    return autograd.run(BACKENDS[name], directions)
 
 
-def _choose(
-    backend: str,
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-    ragged: bool,
-    need_last: bool,
-    masked: bool,
-) -> str:
-    """Return the name of the backend to run, or say why the one asked for cannot.
-
-    The rule for "auto" is measured by ``benchmarks/end_to_end.py --backends auto cpu``: on padded
-    batches of like length torch's fused layer is the fastest in float32. In float64 on the CPU
-    torch has no fused layer.
-    """
+def choose(backend: str, directions: list[Inputs], *, need_last: bool) -> str:
+    """Return the name of the backend to run, or say why the one asked for cannot."""
+    inputs = directions[0]
     if backend == "auto":
-        can = not masked and not (ragged and need_last)
-        if can and (device.type != "cpu" or dtype != torch.float64):
-            return "aten"
-        return "cpu" if device.type == "cpu" else "reference"
+        names = _preferred(directions)
+        return next(name for name in names if refusal(name, inputs, need_last) is None)
     if backend not in BACKENDS:
         names = ", ".join(repr(name) for name in sorted((*BACKENDS, "auto")))
         raise ValueError(f"backend must be one of {names}; got {backend!r}.")
-    if backend == "cpu" and device.type != "cpu":
-        raise ValueError(
-            f"backend='cpu' runs on the CPU only; got tensors on {device}. Use backend='auto'."
-        )
-    if backend == "aten" and masked:
-        raise ValueError(
-            "backend='aten' has no recurrent dropout, since torch's fused layer has none. "
-            "Use backend='auto'."
-        )
-    if backend == "aten" and ragged and need_last:
-        raise ValueError(
-            "backend='aten' cannot return the last cell state of texts of different lengths: "
-            "torch's fused layer does not keep it. Use backend='auto'."
-        )
+    reason = refusal(backend, inputs, need_last)
+    if reason is not None:
+        raise ValueError(f"backend={backend!r} {reason}. Use backend='auto'.")
     return backend
+
+
+def refusal(name: str, inputs: Inputs, need_last: bool) -> str | None:
+    """Return why a backend cannot run these inputs, or None where it can."""
+    return _refusal_of_device(name, inputs.x.device) or BACKENDS[name].refusal(inputs, need_last)
+
+
+def _refusal_of_device(name: str, device: torch.device) -> str | None:
+    if name == "cpu" and device.type != "cpu":
+        return f"runs on the CPU only; got tensors on {device}"
+    return None
+
+
+def _preferred(directions: list[Inputs]) -> tuple[str, ...]:
+    """Return the names of the backends from the fastest on."""
+    if directions[0].x.device.type != "cpu":
+        return ("aten", "reference")
+    return ("aten", "cpu") if _aten_is_faster(directions) else ("cpu",)
+
+
+def _aten_is_faster(directions: list[Inputs]) -> bool:
+    """Return whether torch's layer beats ours on the CPU, by what ``benchmarks/lstm.py`` measured.
+
+    Torch's layer computes the padding too, but spends less on each step. So it loses where much is
+    padding, and where steps are large; in prediction it wins on full batches of any size. In
+    float64 it is not fused; in bfloat16 it runs on matrix units that ours does not reach as well.
+    """
+    inputs = directions[0]
+    if inputs.x.dtype != torch.float32:
+        return inputs.x.dtype != torch.float64
+    n_steps, n_texts, _, hidden = inputs.sizes
+    live = 1.0 if inputs.lengths is None else float(inputs.lengths.sum()) / (n_steps * n_texts)
+    small = autograd.texts_a_lane(directions) * hidden <= SMALL_STEP
+    if autograd.needs_backward(directions):
+        return small and live > 0.65
+    return live > (0.35 if small else 0.8)

@@ -5,69 +5,125 @@ import inspect
 import pytest
 import torch
 
-from sklstm.kernels import available_backends, lstm_sequence
-from sklstm.kernels import dispatch as dispatch_module
-from sklstm.kernels.contract import check_sequence
-from sklstm.kernels.dispatch import RECURRENCES
-from tests.kernels.cases import CASES, make_inputs
+from sklstm.kernels import available_backends, lstm_layer
+from sklstm.kernels.contract import CELLS, Inputs, check_inputs
+from sklstm.kernels.dispatch import BACKENDS, choose, refusal
+from tests.kernels.cases import Case, make_inputs
+
+SMALL = Case(7, 4, 5, 11)
+RAGGED = SMALL._replace(lengths=(4, 7, 1, 6))
 
 
 def test_available_backends_of_a_device():
-    assert available_backends("cpu") == ("aten", "cpu", "reference")
-    assert available_backends("cuda") == ("aten", "reference")
+    assert available_backends("cpu")[:3] == ("aten", "cpu", "reference")
+    assert "cpu" not in available_backends("cuda")
+    assert {"aten", "reference"} < set(available_backends("cuda")) | {"triton"}
 
 
-@pytest.mark.parametrize("function", ["forward", "backward"])
+@pytest.mark.parametrize("function", ["refusal", "forward", "backward"])
 def test_backends_have_one_signature(function):
-    signatures = {inspect.signature(getattr(backend, function)) for backend in RECURRENCES.values()}
-    assert len(signatures) == 1
+    def signature(backend):
+        parameters = inspect.signature(getattr(backend, function)).parameters
+        return list(parameters)
+
+    assert len({tuple(signature(backend)) for backend in BACKENDS.values()}) == 1
 
 
-def test_auto_chooses_by_the_rule():
-    def choose(**changes):
-        question = {"device": torch.device("cpu"), "dtype": torch.float32}
-        question |= {"ragged": True, "need_last": False, "masked": False}
-        return dispatch_module._choose("auto", **(question | changes))
+def test_table_of_what_each_backend_runs(capsys):
+    """The table of docs/kernels.md, printed from the code."""
+    features = {
+        "": {},
+        "lengths": {"lengths": RAGGED.lengths},
+        "recurrent dropout": {"masked": True},
+        "zoneout": {"zoned": True},
+    }
+    table = {
+        (cell, backend): [
+            name or "plain"
+            for name, changes in features.items()
+            if refusal(backend, make_inputs(SMALL._replace(**changes), cell, torch.float32), False)
+            is None
+        ]
+        for cell in CELLS
+        for backend in ("aten", "cpu", "reference")
+    }
+    with capsys.disabled():
+        print()
+        for (cell, backend), names in table.items():
+            print(f"  {cell:18} {backend:10} {', '.join(names) or '-'}")
+    for cell in CELLS:
+        everything = ["plain", "lengths", "recurrent dropout", "zoneout"]
+        assert table[cell, "cpu"] == table[cell, "reference"] == everything
+        assert table[cell, "aten"] == (["plain", "lengths"] if cell == "lstm" else [])
 
-    assert choose() == "aten"
-    assert choose(need_last=True) == "cpu"
-    assert choose(masked=True) == "cpu"
-    assert choose(need_last=True, ragged=False) == "aten"
-    assert choose(dtype=torch.float64) == "cpu"
-    assert choose(device=torch.device("cuda")) == "aten"
-    assert choose(device=torch.device("cuda"), need_last=True) == "reference"
+
+def sized(n_texts, hidden, *, lengths=None, dtype=torch.float32, training=True, **changes):
+    """Return both directions of a layer of 200 steps, without values."""
+    zeros = torch.zeros((), dtype=dtype)
+    inputs = Inputs(
+        x=zeros.expand(200, n_texts, hidden),
+        weight_ih=zeros.expand(4 * hidden, hidden),
+        weight_hh=zeros.expand(4 * hidden, hidden).requires_grad_(training),
+        bias=zeros.expand(4 * hidden),
+        h0=zeros.expand(n_texts, hidden),
+        c0=zeros.expand(n_texts, hidden),
+        lengths=lengths,
+    )
+    return [inputs._replace(reverse=reverse, **changes) for reverse in (False, True)]
 
 
-def refuse(match, case="ragged, unsorted", backend="auto", need_last=True, **changes):
-    inputs = make_inputs(CASES[case], torch.float64) | changes
+HALF_PADDING = torch.full((32,), 100)
+ALIKE = torch.full((32,), 190)
+
+
+@pytest.mark.parametrize(
+    ("directions", "need_last", "expected"),
+    [
+        (sized(32, 128), False, "aten"),
+        (sized(32, 128, lengths=ALIKE), False, "aten"),
+        (sized(32, 128, lengths=ALIKE), True, "cpu"),  # aten keeps no last states
+        (sized(32, 128, lengths=HALF_PADDING), False, "cpu"),
+        (sized(128, 256), False, "cpu"),  # large steps
+        (sized(128, 256, training=False), False, "aten"),
+        (sized(32, 256, lengths=HALF_PADDING, training=False), False, "cpu"),
+        (sized(32, 128, dtype=torch.float64), False, "cpu"),
+        (sized(128, 256, dtype=torch.bfloat16), False, "aten"),
+        (sized(32, 128, mask_h=torch.zeros(32, 128)), False, "cpu"),
+    ],
+)
+def test_auto_chooses_by_the_rule(directions, need_last, expected):
+    assert choose("auto", directions, need_last=need_last) == expected
+
+
+def refuse(match, case=RAGGED, cell="lstm", backend="auto", need_last=True, **changes):
+    inputs = make_inputs(case, cell, torch.float64)._replace(**changes)
     with pytest.raises(ValueError, match=match):
-        lstm_sequence(**inputs, backend=backend, need_last=need_last)
+        lstm_layer([inputs], backend=backend, need_last=need_last)
 
 
 def test_unknown_backend_is_refused():
-    names = "'aten', 'auto', 'cpu', 'reference'"
+    names = "'aten', 'auto', 'cpu', 'reference', 'triton'"
     refuse(f"backend must be one of {names}; got 'cuda'.", backend="cuda")
 
 
-def test_aten_refuses_the_last_cell_state_of_ragged_texts():
-    refuse("backend='aten' cannot return the last cell state", backend="aten")
-
-
-def test_aten_refuses_recurrent_dropout():
-    case = "recurrent dropout"
-    refuse("backend='aten' has no recurrent dropout", case, backend="aten", need_last=False)
+@pytest.mark.parametrize(
+    ("case", "cell", "need_last", "match"),
+    [
+        (RAGGED, "lstm", True, "'aten' cannot return the last cell state of texts of different"),
+        (SMALL._replace(masked=True), "lstm", False, "'aten' has no recurrent dropout, since"),
+        (SMALL._replace(zoned=True), "lstm", False, "'aten' has no zoneout, since"),
+        (SMALL, "peephole", False, "'aten' has no cell 'peephole': .* Use backend='auto'."),
+    ],
+)
+def test_aten_refuses_what_torch_lacks(case, cell, need_last, match):
+    refuse(match, case, cell, backend="aten", need_last=need_last)
 
 
 def test_cpu_backend_refuses_other_devices():
-    with pytest.raises(ValueError, match="backend='cpu' runs on the CPU only; got tensors on met"):
-        dispatch_module._choose(
-            "cpu",
-            device=torch.device("meta"),
-            dtype=torch.float32,
-            ragged=False,
-            need_last=True,
-            masked=False,
-        )
+    inputs = make_inputs(SMALL, "lstm", torch.float32)
+    inputs = inputs._replace(x=inputs.x.to("meta"))
+    with pytest.raises(ValueError, match="backend='cpu' runs on the CPU only; got tensors on meta"):
+        choose("cpu", [inputs], need_last=True)
 
 
 @pytest.mark.parametrize(
@@ -84,35 +140,40 @@ def test_wrong_lengths_are_refused(lengths, match, backend):
     refuse(match, lengths=torch.tensor(lengths), backend=backend, need_last=False)
 
 
-def sequence(**changes):
-    arguments = {
-        "gates_x": torch.zeros(7, 3, 44),
-        "weight_hh": torch.zeros(44, 11),
-        "h0": torch.zeros(3, 11),
-        "c0": torch.zeros(3, 11),
-        "lengths": None,
-        "mask_h": None,
-    }
-    return arguments | changes
-
-
 @pytest.mark.parametrize(
-    ("changes", "match"),
+    ("cell", "changes", "match"),
     [
-        ({"weight_hh": torch.zeros(33, 11)}, r"weight_hh must have shape \(4\*H, H\); got \(33"),
-        ({"gates_x": torch.zeros(7, 3, 33)}, r"H=11 from weight_hh .* got \(7, 3, 33\)"),
-        ({"gates_x": torch.zeros(0, 3, 44)}, r"T, B >= 1; got \(0, 3, 44\)"),
-        ({"h0": torch.zeros(2, 11)}, r"h0 must have shape \(B, H\) = \(3, 11\).* got \(2, 11\)"),
-        ({"mask_h": torch.zeros(3, 1)}, r"mask_h must have shape .* got \(3, 1\)"),
-        ({"c0": torch.zeros(3, 12)}, r"c0 must have shape .* got \(3, 12\)"),
-        ({"c0": torch.zeros(3, 11).double()}, "c0 must have the dtype .* got torch.float64"),
-        ({"h0": torch.zeros(3, 11, device="meta")}, "h0 must have .* device .* on meta"),
+        ("lstm", {"cell": "gru"}, "cell must be one of 'coupled', .*; got 'gru'."),
+        ("lstm", {"x": torch.zeros(7, 5)}, r"x must have shape \(T, B, I\) .* got \(7, 5\)"),
+        ("lstm", {"x": torch.zeros(0, 4, 5)}, r"T, B, I >= 1; got \(0, 4, 5\)"),
+        (
+            "lstm",
+            {"weight_hh": torch.zeros(33, 11)},
+            r"weight_hh of the cell 'lstm' must have shape \(4\*H, H\); got \(33, 11\)",
+        ),
+        (
+            "coupled",
+            {"weight_hh": torch.zeros(44, 11)},
+            r"weight_hh of the cell 'coupled' must have shape \(3\*H, H\); got \(44, 11\)",
+        ),
+        (
+            "lstm",
+            {"weight_ih": torch.zeros(44, 6)},
+            r"weight_ih must have shape \(44, 5\), with the rows of weight_hh and I from x",
+        ),
+        ("lstm", {"bias": torch.zeros(11)}, r"bias must have shape \(44,\), with .* got \(11,\)"),
+        ("lstm", {"h0": torch.zeros(2, 11)}, r"h0 must .* B from x and H from .* got \(2, 11\)"),
+        ("lstm", {"mask_h": torch.zeros(4, 1)}, r"mask_h must have shape .* got \(4, 1\)"),
+        ("lstm", {"peephole": torch.zeros(3, 11)}, "the cell 'lstm' has no peephole"),
+        ("peephole", {"peephole": None}, "the cell 'peephole' needs peephole"),
+        ("layer_norm", {"norm_c": torch.zeros(11)}, r"norm_c must have shape \(2, 11\)"),
+        ("lstm", {"zone_h": torch.zeros(7, 4, 11)}, "the cell 'lstm' needs zone_c"),
+        ("lstm", {"c0": torch.zeros(4, 11).double()}, "c0 must have the dtype .* torch.float64"),
+        ("lstm", {"h0": torch.zeros(4, 11, device="meta")}, "h0 must have .* device .* on meta"),
     ],
 )
-def test_wrong_arguments_are_refused(changes, match):
+def test_wrong_arguments_are_refused(cell, changes, match):
+    inputs = make_inputs(SMALL, cell, torch.float32)
+    check_inputs(inputs)
     with pytest.raises(ValueError, match=match):
-        check_sequence(**sequence(**changes))
-
-
-def test_right_arguments_pass():
-    check_sequence(**sequence(lengths=torch.tensor([7, 1, 3])))
+        check_inputs(inputs._replace(**changes))

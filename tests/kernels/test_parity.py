@@ -3,69 +3,129 @@
 import pytest
 import torch
 
-from sklstm.kernels.dispatch import BACKENDS, lstm_sequence
+from sklstm.kernels import autograd, cpu
+from sklstm.kernels.contract import CELLS
+from sklstm.kernels.dispatch import BACKENDS, lstm_layer, refusal
 from tests.kernels.cases import (
     CASES,
     TOLERANCES,
+    Case,
     assert_same,
+    in_double,
     make_inputs,
     outputs_and_gradients,
 )
 
-JUDGED = [name for name in BACKENDS if name != "reference"]
+ON_CPU = [name for name in BACKENDS if name != "triton"]  # test_triton has the other
 
 
 def runner(backend, need_last=True):
-    return lambda inputs: lstm_sequence(**inputs, backend=backend, need_last=need_last)
+    return lambda inputs: lstm_layer([inputs], backend=backend, need_last=need_last)[0]
 
 
-def expectation(inputs, with_last):
-    """Return what the reference says of the same numbers in float64."""
-    exact = {
-        name: value
-        if value is None or name == "lengths"
-        else value.double()
-        if name == "mask_h"
-        else value.detach().double().requires_grad_()
-        for name, value in inputs.items()
-    }
-    return outputs_and_gradients(runner("reference"), exact, with_last=with_last)
+def runs(backend, cell, case):
+    """Whether a backend runs a case; test_dispatch has the refusals."""
+    return refusal(backend, make_inputs(case, cell, torch.float32), need_last=False) is None
 
 
-# Backend x case, without what test_dispatch shows to be refused: torch has no recurrent dropout.
-PAIRS = {
-    f"{backend}-{name}": (backend, case)
-    for backend in JUDGED
+TRIPLES = {
+    f"{backend}-{cell}-{name}": (backend, cell, case)
+    for backend in ON_CPU
+    if backend != "reference"
+    for cell in CELLS
     for name, case in CASES.items()
-    if not (backend == "aten" and case.masked)
+    if runs(backend, cell, case)
 }
 
 
+@pytest.fixture(params=[2**18, 44 * 7], ids=["one block", "many blocks"])
+def block_elements(request, monkeypatch):
+    monkeypatch.setattr(cpu, "BLOCK_ELEMENTS", request.param)
+
+
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
-@pytest.mark.parametrize(("backend", "case"), PAIRS.values(), ids=PAIRS)
-def test_backend_matches_the_reference(backend, case, dtype):
+@pytest.mark.parametrize(("backend", "cell", "case"), TRIPLES.values(), ids=TRIPLES)
+def test_backend_matches_the_reference(backend, cell, case, dtype, block_elements):
     # torch's fused layer keeps no last cell state of ragged texts; test_dispatch has the refusal.
     with_last = not (backend == "aten" and case.lengths is not None)
-    inputs = make_inputs(case, dtype)
+    inputs = make_inputs(case, cell, dtype)
     actual = outputs_and_gradients(runner(backend, with_last), inputs, with_last=with_last)
-    assert_same(actual, expectation(inputs, with_last), dtype)
+    expected = outputs_and_gradients(runner("reference"), in_double(inputs), with_last=with_last)
+    assert_same(actual, expected, dtype)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
-def test_prediction_gives_the_outputs_of_training(backend, case):
-    inputs = make_inputs(case, torch.float64)
+def test_prediction_gives_the_outputs_of_training(backend, cell, case, block_elements):
+    inputs = make_inputs(case, cell, torch.float64)
     trained = runner(backend)(inputs)
     with torch.inference_mode():
         predicted = runner(backend)(inputs)
-    for one, other in zip(trained, predicted, strict=True):
+    for one, other in zip(trained[:3], predicted[:3], strict=True):
         torch.testing.assert_close(one.detach(), other, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("backend", ON_CPU)
 def test_backward_can_run_twice(backend):
-    inputs = make_inputs(CASES["ragged, unsorted"], torch.float64)
-    h, _, _ = runner(backend)(inputs)
-    first = torch.autograd.grad(h.sum(), inputs["x"], retain_graph=True)[0]
-    second = torch.autograd.grad(h.sum(), inputs["x"])[0]
+    inputs = make_inputs(CASES["ragged, unsorted"], "lstm", torch.float64)
+    h = runner(backend, need_last=False)(inputs).h
+    first = torch.autograd.grad(h.sum(), inputs.x, retain_graph=True)[0]
+    second = torch.autograd.grad(h.sum(), inputs.x)[0]
     torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("backend", ["aten", "cpu"])
+def test_gradient_of_the_input_is_made_only_where_asked(backend):
+    inputs = make_inputs(CASES["full"], "lstm", torch.float64)
+    inputs.x.requires_grad_(False)
+    h = runner(backend)(inputs).h
+    (grad,) = torch.autograd.grad(h.sum(), inputs.weight_hh)
+    assert grad.abs().sum() > 0
+    function = h.grad_fn
+    assert not function.needs_input_grad[2]  # x, after the backend and the bare inputs
+
+
+#: Enough texts for shards of 8 on each of two lanes.
+MANY = Case(7, 21, 5, 11, lengths=tuple(1 + k % 7 for k in range(21)), masked=True, zoned=True)
+
+
+@pytest.mark.parametrize("n_directions", [1, 2])
+@pytest.mark.parametrize("cell", CELLS)
+def test_side_by_side_is_one_after_the_other(cell, n_directions, monkeypatch):
+    """Shards and directions on two lanes against one thread, in float64."""
+    one = make_inputs(MANY, cell, torch.float64)
+    both = [one, one._replace(reverse=True)][:n_directions]
+
+    def run(inputs):
+        results = lstm_layer(both, backend="cpu", need_last=True)
+        return [sum(result[k] for result in results) for k in range(3)]
+
+    expected = outputs_and_gradients(run, one)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 2)
+        assert len(autograd._shards(cpu, both)[0]) == 2
+        actual = outputs_and_gradients(run, one)
+    assert_same(actual, expected, torch.float64)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("cell", CELLS)
+def test_half_precision_keeps_its_states_in_float32(cell, dtype):
+    """One rounding of the weights and of h a step, not of the sums: close to float32."""
+    case = Case(40, 9, 24, 32, lengths=tuple(40 - k for k in range(9)))
+    inputs = make_inputs(case, cell, torch.float32)
+    rounded = inputs._replace(
+        **{
+            name: value.detach().to(dtype).requires_grad_()
+            for name, value in inputs._asdict().items()
+            if isinstance(value, torch.Tensor) and value.is_floating_point()
+        }
+    )
+    actual = outputs_and_gradients(runner("cpu"), rounded)
+    expected = outputs_and_gradients(runner("reference"), in_double(rounded))
+    precision = torch.finfo(dtype).eps
+    for name, value in actual.items():
+        assert value.dtype == dtype
+        error = (value.double() - expected[name]).norm() / expected[name].norm()
+        assert error < 3 * precision, f"{name}: {error / precision:.1f} roundings"
