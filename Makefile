@@ -21,6 +21,10 @@ docs: $(VENV)/.docs                ## the site, into docs/_build/html
 clean:                             ## what the targets above made
 	rm -rf $(VENV) docs/_build docs/auto_examples docs/generated
 
+# The tests interpret and compile the CUDA kernels, for which no card is needed. Triton has wheels for
+# Linux alone; without its dependencies, of which none is needed for that.
+INSTALL_TRITON = $(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt triton
+
 # A stamp a set of extras: installed anew when the requirements change.
 $(VENV)/.base: EXTRAS :=
 $(VENV)/.test: EXTRAS := [test]
@@ -29,4 +33,5 @@ $(VENV)/.docs: EXTRAS := [docs]
 $(VENV)/.base $(VENV)/.test $(VENV)/.lint $(VENV)/.docs: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".$(EXTRAS)"
+	$(if $(findstring test,$@),$(if $(filter Linux,$(shell uname -s)),$(INSTALL_TRITON)))
 	touch $@

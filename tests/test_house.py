@@ -15,9 +15,9 @@ PACKAGE = Path(sklstm.__file__).parent
 #: From the ground up. A file imports only from floors below its own.
 FLOORS = [
     {"kernels.contract"},
-    {"kernels.packing", "kernels.lanes"},
-    {"kernels.cpu_cells"},
-    {"kernels.reference", "kernels.cpu", "kernels.aten"},
+    {"kernels.packing", "kernels.lanes", "kernels.triton_block"},
+    {"kernels.cpu_cells", "kernels.triton_forward", "kernels.triton_backward"},
+    {"kernels.reference", "kernels.cpu", "kernels.aten", "kernels.cuda"},
     {"kernels.autograd"},
     {"kernels.dispatch"},
     {"kernels"},
@@ -35,7 +35,7 @@ FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floo
 DOORS = {
     "skorch": {"training"},
     "sklearn": {"checks", "classifier", "datasets", "validation", "vectorizer"},
-    "triton": set(),
+    "triton": {"kernels.triton_block", "kernels.triton_forward", "kernels.triton_backward"},
 }
 
 

@@ -1,14 +1,17 @@
 """One layer: which backend runs it, and why not another."""
 
+import warnings
+from functools import cache
+
 import torch
 
-from sklstm.kernels import aten, autograd, cpu, reference
+from sklstm.kernels import aten, autograd, cpu, cuda, reference
 from sklstm.kernels.contract import Inputs, Outputs, check_inputs
 
 # Units of one step of one lane up to which calling torch's operators costs us more than they do.
 SMALL_STEP = 4096
 
-BACKENDS = {"aten": aten, "cpu": cpu, "reference": reference}
+BACKENDS = {"aten": aten, "cpu": cpu, "reference": reference, "triton": cuda}
 
 
 def available_backends(device: str | torch.device = "cpu") -> tuple[str, ...]:
@@ -48,8 +51,7 @@ def choose(backend: str, directions: list[Inputs], *, need_last: bool) -> str:
     """Return the name of the backend to run, or say why the one asked for cannot."""
     inputs = directions[0]
     if backend == "auto":
-        names = _preferred(directions)
-        return next(name for name in names if refusal(name, inputs, need_last) is None)
+        return _best(directions, need_last=need_last)
     if backend not in BACKENDS:
         names = ", ".join(repr(name) for name in sorted((*BACKENDS, "auto")))
         raise ValueError(f"backend must be one of {names}; got {backend!r}.")
@@ -67,13 +69,33 @@ def refusal(name: str, inputs: Inputs, need_last: bool) -> str | None:
 def _refusal_of_device(name: str, device: torch.device) -> str | None:
     if name == "cpu" and device.type != "cpu":
         return f"runs on the CPU only; got tensors on {device}"
+    if name == "triton":
+        return cuda.launch_problem(device)
     return None
 
 
+def _best(directions: list[Inputs], *, need_last: bool) -> str:
+    """Return the first backend in the order of preference that can run the inputs."""
+    inputs = directions[0]
+    for name in _preferred(directions):
+        if refusal(name, inputs, need_last) is None:
+            return name
+        if name == "triton" and (problem := cuda.launch_problem(inputs.x.device)) is not None:
+            _warn_once(
+                f"backend='triton' {problem}. The LSTM runs in plain torch, many times slower."
+            )
+    return "reference"
+
+
+@cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
 def _preferred(directions: list[Inputs]) -> tuple[str, ...]:
-    """Return the names of the backends from the fastest on."""
+    """Return the names of the backends from the fastest on; "reference" is the last resort."""
     if directions[0].x.device.type != "cpu":
-        return ("aten", "reference")
+        return ("aten", "triton")
     return ("aten", "cpu") if _aten_is_faster(directions) else ("cpu",)
 
 

@@ -1,11 +1,12 @@
 """Names give their backend or an error; every backend has the same signature."""
 
 import inspect
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from sklstm.kernels import available_backends, lstm_layer
+from sklstm.kernels import available_backends, cuda, dispatch, lstm_layer
 from sklstm.kernels.contract import CELLS, Inputs, check_inputs
 from sklstm.kernels.dispatch import BACKENDS, choose, refusal
 from tests.kernels.cases import Case, make_inputs
@@ -14,10 +15,43 @@ SMALL = Case(7, 4, 5, 11)
 RAGGED = SMALL._replace(lengths=(4, 7, 1, 6))
 
 
-def test_available_backends_of_a_device():
-    assert available_backends("cpu")[:3] == ("aten", "cpu", "reference")
-    assert "cpu" not in available_backends("cuda")
-    assert {"aten", "reference"} < set(available_backends("cuda")) | {"triton"}
+def test_available_backends_of_a_device(monkeypatch):
+    assert available_backends("cpu") == ("aten", "cpu", "reference")
+    for problem in (None, "cannot launch"):
+        monkeypatch.setattr(cuda, "launch_problem", lambda device, problem=problem: problem)
+        expected = {"aten", "reference"} | ({"triton"} if problem is None else set())
+        assert set(available_backends("cuda")) == expected
+
+
+def on_card(inputs):
+    """Return the inputs as if x were on a card, of which the dispatcher asks no more."""
+    x = SimpleNamespace(device=torch.device("cuda", 0), dtype=inputs.x.dtype, shape=inputs.x.shape)
+    return inputs._replace(x=x)
+
+
+def test_a_card_runs_torchs_layer_or_our_kernels(monkeypatch):
+    monkeypatch.setattr(cuda, "launch_problem", lambda device: None)
+    monkeypatch.setattr(cuda, "refusal", lambda inputs, need_last: None)
+    standard, peephole = (
+        on_card(make_inputs(RAGGED, c, torch.float32)) for c in ("lstm", "peephole")
+    )
+    assert choose("auto", [standard], need_last=False) == "aten"
+    assert choose("auto", [standard], need_last=True) == "triton"
+    assert choose("auto", [peephole], need_last=False) == "triton"
+    monkeypatch.setattr(cuda, "refusal", lambda inputs, need_last: "has H up to 64")
+    assert choose("auto", [peephole], need_last=False) == "reference"
+
+
+def test_a_card_that_cannot_launch_warns_once_and_falls_back(monkeypatch):
+    problem = "cannot launch a kernel on cuda:0: no C compiler"
+    monkeypatch.setattr(cuda, "launch_problem", lambda device: problem)
+    dispatch._warn_once.cache_clear()
+    peephole = on_card(make_inputs(SMALL, "peephole", torch.float32))
+    with pytest.warns(RuntimeWarning, match=f"'triton' {problem}. The LSTM runs in plain torch"):
+        assert choose("auto", [peephole], need_last=True) == "reference"
+    assert choose("auto", [peephole], need_last=True) == "reference"  # a warning would be an error
+    with pytest.raises(ValueError, match=f"backend='triton' {problem}. Use backend='auto'."):
+        choose("triton", [peephole], need_last=True)
 
 
 @pytest.mark.parametrize("function", ["refusal", "forward", "backward"])

@@ -1,0 +1,188 @@
+"""The way back through the recurrence: one program walks from the last step to the first.
+
+It writes the gradient of the gates at each step and carries those of h and c. The gradients of the
+parameters are sums over all steps, which ``cuda.py`` leaves to torch: kept in registers here, they
+would push out what every step needs.
+"""
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from sklstm.kernels.contract import NORM_EPS, Inputs
+from sklstm.kernels.triton_block import (
+    RUNTIME,
+    launch,
+    load_tile,
+    load_vector,
+    normed,
+    row_of_step,
+    shared_arguments,
+    store_tile,
+    tanh,
+    texts_of_program,
+)
+
+
+@triton.jit
+def _weight(weight_hh, GATE: tl.constexpr, H: tl.constexpr, PADDED: tl.constexpr):
+    """Return one gate's rows of weight_hh."""
+    n = tl.arange(0, PADDED)[:, None]
+    k = tl.arange(0, PADDED)[None, :]
+    inside = (n < H) & (k < H)
+    return tl.load(weight_hh + (GATE * H + n) * H + k, mask=inside, other=0.0)
+
+
+@triton.jit
+def _before_norm(d_gate, unit, mean, along, scale, H: tl.constexpr, PADDED: tl.constexpr):
+    """Return the gradient of x from that of the unit of x."""
+    inside = (tl.arange(0, PADDED) < H)[None, :]
+    return tl.where(inside, (d_gate - mean - unit * along) * scale, 0.0)
+
+
+@triton.jit(do_not_specialize=RUNTIME)
+def backward_kernel(  # noqa: C901 every branch is decided when the kernel is compiled
+    grad_h_all,  # (T, B, H)
+    grad_h_last, grad_c_last,  # (B, H)
+    gates, cells, units, scales,  # what the forward saved
+    weight_hh, peephole, norm_hh, norm_c, mask_h, zone_h, zone_c,  # as in Inputs
+    lengths,  # (B,)
+    grad_gates,  # (T, B, G*H) written: before their sigmoid or tanh
+    grad_recurrent,  # (T, B, 4H) written with norm_hh: of h @ weight_hh.T before the norm
+    grad_normed_c,  # (T, B, H) written with norm_c: of c after the norm
+    grad_h0, grad_c0,  # (B, H) written
+    n_steps, n_texts,
+    CELL: tl.constexpr, REVERSE: tl.constexpr,
+    H: tl.constexpr, PADDED: tl.constexpr, TEXTS: tl.constexpr,
+    PRECISION: tl.constexpr, EPS: tl.constexpr,
+):  # fmt: skip
+    """Walk back through the steps of ``TEXTS`` texts."""
+    G: tl.constexpr = 3 if CELL == "coupled" else 4
+    dtype = weight_hh.dtype.element_ty
+    text, length = texts_of_program(lengths, n_steps, n_texts, TEXTS)
+    exists = text < n_texts
+    dh = load_tile(grad_h_last, text, exists, H, H, PADDED)
+    dc = load_tile(grad_c_last, text, exists, H, H, PADDED)
+    if mask_h is not None:
+        mask = load_tile(mask_h, text, exists, H, H, PADDED)
+    weight_i = _weight(weight_hh, 0, H, PADDED)
+    if G == 4:
+        weight_f = _weight(weight_hh, 1, H, PADDED)
+    weight_g = _weight(weight_hh, G - 2, H, PADDED)
+    weight_o = _weight(weight_hh, G - 1, H, PADDED)
+
+    longest = tl.max(length, axis=0)
+    for done in range(longest):
+        step = longest - 1 - done
+        live = length > step
+        row = row_of_step(step, text, length, n_texts, REVERSE)
+        i = load_tile(gates, row, live, G * H, H, PADDED, 0)
+        if G == 4:
+            f = load_tile(gates, row, live, G * H, H, PADDED, 1)
+        else:
+            f = 1 - i
+        g = load_tile(gates, row, live, G * H, H, PADDED, G - 2)
+        o = load_tile(gates, row, live, G * H, H, PADDED, G - 1)
+        c_prev = load_tile(cells, row, live, H, H, PADDED)
+        c_new = f * c_prev + i * g
+
+        # A text that has ended has no gradient at this step; its dh and dc wait for it.
+        dh_step = dh + load_tile(grad_h_all, row, live, H, H, PADDED)
+        dh_step = tl.where(live[:, None], dh_step, 0.0)
+        dc_step = tl.where(live[:, None], dc, 0.0)
+        if zone_h is not None:
+            dh_kept = load_tile(zone_h, row, live, H, H, PADDED) * dh_step
+            dc_kept = load_tile(zone_c, row, live, H, H, PADDED) * dc_step
+            dh_step -= dh_kept
+            dc_step -= dc_kept
+
+        if norm_c is None:
+            tanh_c = tanh(c_new)
+            dc_step += dh_step * o * (1 - tanh_c * tanh_c)
+        else:
+            unit_c, scale_c = normed(c_new, EPS, H, PADDED)
+            weight_c = load_vector(norm_c, 0, H, PADDED)
+            tanh_c = tanh(unit_c * weight_c + load_vector(norm_c, 1, H, PADDED))
+            d_normed = dh_step * o * (1 - tanh_c * tanh_c)
+            store_tile(d_normed, grad_normed_c, row, live, H, H, PADDED)
+            d_unit = d_normed * weight_c
+            mean = tl.sum(d_unit, axis=1, keep_dims=True) / H
+            along = tl.sum(d_unit * unit_c, axis=1, keep_dims=True) / H
+            dc_step += _before_norm(d_unit, unit_c, mean, along, scale_c, H, PADDED)
+        d_o = dh_step * tanh_c * o * (1 - o)
+        if CELL == "peephole":
+            dc_step += d_o * load_vector(peephole, 2, H, PADDED)
+        d_g = dc_step * i * (1 - g * g)
+        dc_prev = dc_step * f
+        if G == 4:
+            d_i = dc_step * g * i * (1 - i)
+            d_f = dc_step * c_prev * f * (1 - f)
+            store_tile(d_f, grad_gates, row, live, G * H, H, PADDED, 1)
+        else:
+            d_i = dc_step * (g - c_prev) * i * (1 - i)
+        if peephole is not None:
+            dc_prev += d_i * load_vector(peephole, 0, H, PADDED)
+            dc_prev += d_f * load_vector(peephole, 1, H, PADDED)
+            if CELL == "peephole_previous":
+                dc_prev += d_o * load_vector(peephole, 2, H, PADDED)
+        store_tile(d_i, grad_gates, row, live, G * H, H, PADDED, 0)
+        store_tile(d_g, grad_gates, row, live, G * H, H, PADDED, G - 2)
+        store_tile(d_o, grad_gates, row, live, G * H, H, PADDED, G - 1)
+
+        if norm_hh is not None:
+            d_i *= load_vector(norm_hh, 0, H, PADDED)
+            d_f *= load_vector(norm_hh, 1, H, PADDED)
+            d_g *= load_vector(norm_hh, 2, H, PADDED)
+            d_o *= load_vector(norm_hh, 3, H, PADDED)
+            unit_i = load_tile(units, row, live, G * H, H, PADDED, 0)
+            unit_f = load_tile(units, row, live, G * H, H, PADDED, 1)
+            unit_g = load_tile(units, row, live, G * H, H, PADDED, 2)
+            unit_o = load_tile(units, row, live, G * H, H, PADDED, 3)
+            products = d_i * unit_i + d_f * unit_f + d_g * unit_g + d_o * unit_o
+            mean = tl.sum(d_i + d_f + d_g + d_o, axis=1, keep_dims=True) / (4 * H)
+            along = tl.sum(products, axis=1, keep_dims=True) / (4 * H)
+            scale = tl.load(scales + row[:, None], mask=live[:, None], other=0.0)
+            d_i = _before_norm(d_i, unit_i, mean, along, scale, H, PADDED)
+            d_f = _before_norm(d_f, unit_f, mean, along, scale, H, PADDED)
+            d_g = _before_norm(d_g, unit_g, mean, along, scale, H, PADDED)
+            d_o = _before_norm(d_o, unit_o, mean, along, scale, H, PADDED)
+            store_tile(d_i, grad_recurrent, row, live, G * H, H, PADDED, 0)
+            store_tile(d_f, grad_recurrent, row, live, G * H, H, PADDED, 1)
+            store_tile(d_g, grad_recurrent, row, live, G * H, H, PADDED, 2)
+            store_tile(d_o, grad_recurrent, row, live, G * H, H, PADDED, 3)
+
+        dh_prev = tl.dot(d_i.to(dtype), weight_i, input_precision=PRECISION)
+        if G == 4:
+            dh_prev = tl.dot(d_f.to(dtype), weight_f, dh_prev, input_precision=PRECISION)
+        dh_prev = tl.dot(d_g.to(dtype), weight_g, dh_prev, input_precision=PRECISION)
+        dh_prev = tl.dot(d_o.to(dtype), weight_o, dh_prev, input_precision=PRECISION)
+        if mask_h is not None:
+            dh_prev *= mask
+        if zone_h is not None:
+            dh_prev += dh_kept
+            dc_prev += dc_kept
+        dh = tl.where(live[:, None], dh_prev, dh)
+        dc = tl.where(live[:, None], dc_prev, dc)
+
+    store_tile(dh, grad_h0, text, exists, H, H, PADDED)
+    store_tile(dc, grad_c0, text, exists, H, H, PADDED)
+
+
+def arguments(
+    inputs: Inputs,
+    incoming: dict[str, Tensor | None],  # gradients from above and what was saved
+    lengths: Tensor | None,  # (B,) on the device of x
+    outputs: dict[str, Tensor | None],  # what the kernel writes, by its names
+) -> dict:
+    """Return the arguments of ``backward_kernel``."""
+    return shared_arguments(inputs, lengths) | incoming | outputs | {"EPS": NORM_EPS}
+
+
+def run(
+    inputs: Inputs,
+    incoming: dict[str, Tensor | None],
+    lengths: Tensor | None,
+    outputs: dict[str, Tensor | None],
+) -> None:
+    """Write the outputs."""
+    launch(backward_kernel, inputs, arguments(inputs, incoming, lengths, outputs))

@@ -1,0 +1,89 @@
+"""Print as JSON, for each parity case, null or how Triton's kernels differ from the reference.
+
+A program of its own, since Triton decides at its import whether it interprets:
+``TRITON_INTERPRET=1 python -m tests.kernels.triton_interpreted``.
+"""
+
+import json
+
+import torch
+from torch import Tensor
+
+from sklstm.kernels import autograd, cuda, reference
+from sklstm.kernels.contract import CELLS
+from tests.kernels.cases import (
+    CASES,
+    Case,
+    assert_same,
+    in_double,
+    make_inputs,
+    outputs_and_gradients,
+)
+
+#: Beyond one program: three blocks of texts, the last of them not full.
+BLOCKS = {
+    "two blocks and one text": Case(3, 33, 5, 20),
+    "blocks, ragged, reverse": Case(
+        5, 18, 3, 16, lengths=(3, 1, 5, 2, 4, 1) * 3, reverse=True, masked=True, zoned=True
+    ),
+    "one unit": Case(3, 2, 5, 1),
+}
+ALL = {
+    f"{cell}: {name}": (cell, case, torch.float32)
+    for cell in CELLS
+    for name, case in (CASES | BLOCKS).items()
+} | {
+    f"{cell}: float16, {name}": (cell, CASES[name], torch.float16)
+    for cell in CELLS
+    for name in ("saturated", "zoneout, ragged, reverse")
+}
+#: The largest difference in float16, as a share of a tensor's largest number.
+HALF_TOLERANCE = 1e-2
+
+
+def difference(cell: str, case: Case, dtype: torch.dtype) -> str | None:
+    """Return the message of the first difference, or None."""
+    inputs = make_inputs(case, cell, dtype)
+    refused = cuda.refusal(inputs, need_last=True)
+    if refused is not None:
+        return f"refused: {refused}"
+    try:
+        actual = outputs_and_gradients(lambda own: autograd.run(cuda, [own])[0][:3], inputs)
+        expected = outputs_and_gradients(
+            lambda own: autograd.run(reference, [own])[0][:3], in_double(inputs)
+        )
+        if dtype == torch.float16:
+            assert_near(actual, expected, HALF_TOLERANCE)
+        else:
+            assert_same(actual, expected, dtype)
+        if case in BLOCKS.values():
+            assert_predicts_the_same(inputs, actual)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def assert_near(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float):
+    """Compare every output and gradient, by a share of its largest number: for short floats."""
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            actual[name].double(),
+            value,
+            rtol=0,
+            atol=tolerance * max(1.0, float(value.abs().max())),
+            msg=lambda message, name=name: f"{name}: {message}",
+        )
+
+
+def assert_predicts_the_same(inputs, trained):
+    """Without a backward the same numbers come out, and nothing is saved."""
+    with torch.no_grad():
+        predicted = cuda.forward(inputs, for_backward=False)
+    assert predicted.saved == ()
+    for name in ("h_last", "c_last"):
+        torch.testing.assert_close(getattr(predicted, name), trained[name], rtol=0, atol=0)
+
+
+if __name__ == "__main__":
+    torch.use_deterministic_algorithms(True)  # fills memory that nobody has written with NaN
+    print(json.dumps({name: difference(*pair) for name, pair in ALL.items()}))
