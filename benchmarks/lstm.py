@@ -6,8 +6,8 @@
 
 Every measurement is taken in turn with the others, ``--repeats`` times; printed are the median and
 the ratio of it to padded ``torch.nn.LSTM`` (above 1: faster). Products of matrices are counted as
-the full network would need them, 8H(I + H) a token forward and 24H(I + H) with the backward, so the
-rates of ragged batches are of real tokens alone.
+the mathematics needs them, 8H(I + H) a token forward and 24H(I + H) with the backward (three
+quarters of it with three gates), and for real tokens alone.
 """
 
 import argparse
@@ -119,8 +119,9 @@ def cells(batch, hidden, dtype, options):
         calls[name] = timed_call(layer.states, x, "training")
     looped = LSTM(hidden, hidden, bidirectional=options.directions == 2).to(dtype)
     calls["loop, autograd"] = timed_call(lambda x: autograd_loop(looped, x), x, "training")
-    flops = N_STEPS * batch * 24 * 2 * hidden * hidden * options.directions
     for row in compare(calls, "lstm", options.repeats):
+        n_gates = len(CELLS.get(row["name"], CELLS["lstm"]))
+        flops = N_STEPS * batch * 6 * n_gates * 2 * hidden * hidden * options.directions
         yield row | {"B": batch, "H": hidden, "kind": "full", "mode": "training", "flops": flops}
 
 

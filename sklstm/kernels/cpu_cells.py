@@ -255,20 +255,23 @@ class LayerNorm(Standard):
         self.stats_c = stats(block.c_new, scratch)
         self.stats_h = stats(self.recurrent, scratch)
         self.d_recurrent = scratch.rows("d_recurrent", *d.shape, d.dtype)
+        self.steps_of_d_recurrent = []  # from the last to the first
         self.d_normed_c = into_c
-        parts = (block.c_new, *self.stats_c, self.recurrent, *self.stats_h, self.d_recurrent)
+        parts = (block.c_new, *self.stats_c, self.recurrent, *self.stats_h)
         own = zip(*_by_step(parts, counts), strict=True)
         return zip(super().views_backward(block, d, into_c, counts, scratch), own, strict=True)
 
     def step_backward(self, view, dh, dc, dc_by_gate):
         """Send the gradients of c and of the recurrent product through their norms."""
-        (d, into_c, through_c, d_o, f), (c, mean_c, rstd_c, recurrent, mean_h, rstd_h, d_rec) = view
+        (d, into_c, through_c, d_o, f), (c, mean_c, rstd_c, recurrent, mean_h, rstd_h) = view
         into_c.mul_(dh)  # from here on the gradient of the normed c
         dc += norm_backward(into_c, c, mean_c, rstd_c, self.scale_c)[0]
         through_c.mul_(dc_by_gate)
         d_o.mul_(dh)
         dc.mul_(f)
-        return d_rec.copy_(norm_backward(d, recurrent, mean_h, rstd_h, self.scale_h)[0])
+        d_recurrent = norm_backward(d, recurrent, mean_h, rstd_h, self.scale_h)[0]
+        self.steps_of_d_recurrent.append(d_recurrent)
+        return d_recurrent
 
     def finish_block(self, block, d, grads):
         """Add the block's share to the gradients of the norms."""
@@ -279,7 +282,7 @@ class LayerNorm(Standard):
             self.d_normed_c, block.c_new, *self.stats_c, self.scale_c, of_input=False, of_scale=True
         )
         grads["norm_c"] += torch.stack([of_scale, of_shift])
-        return self.d_recurrent
+        return torch.cat(self.steps_of_d_recurrent[::-1], out=self.d_recurrent)
 
 
 CELL_CLASSES = {

@@ -113,5 +113,5 @@ def _aten_is_faster(directions: list[Inputs]) -> bool:
     live = 1.0 if inputs.lengths is None else float(inputs.lengths.sum()) / (n_steps * n_texts)
     small = autograd.texts_a_lane(directions) * hidden <= SMALL_STEP
     if autograd.needs_backward(directions):
-        return small and live > 0.65
+        return small and live > 0.85
     return live > (0.35 if small else 0.8)

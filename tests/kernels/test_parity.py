@@ -109,9 +109,12 @@ def test_side_by_side_is_one_after_the_other(cell, n_directions, monkeypatch):
     assert_same(actual, expected, torch.float64)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("cell", CELLS)
-def test_half_precision_keeps_its_states_in_float32(cell, dtype):
+HALF = [("cpu", cell, dtype) for cell in CELLS for dtype in (torch.bfloat16, torch.float16)]
+HALF += [("aten", "lstm", torch.bfloat16)]
+
+
+@pytest.mark.parametrize(("backend", "cell", "dtype"), HALF)
+def test_half_precision_keeps_its_states_in_float32(backend, cell, dtype):
     """One rounding of the weights and of h a step, not of the sums: close to float32."""
     case = Case(40, 9, 24, 32, lengths=tuple(40 - k for k in range(9)))
     inputs = make_inputs(case, cell, torch.float32)
@@ -122,8 +125,10 @@ def test_half_precision_keeps_its_states_in_float32(cell, dtype):
             if isinstance(value, torch.Tensor) and value.is_floating_point()
         }
     )
-    actual = outputs_and_gradients(runner("cpu"), rounded)
-    expected = outputs_and_gradients(runner("reference"), in_double(rounded))
+    with_last = backend != "aten"
+    run = runner(backend, with_last)
+    actual = outputs_and_gradients(run, rounded, with_last=with_last)
+    expected = outputs_and_gradients(runner("reference"), in_double(rounded), with_last=with_last)
     precision = torch.finfo(dtype).eps
     for name, value in actual.items():
         assert value.dtype == dtype
