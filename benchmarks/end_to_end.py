@@ -101,6 +101,8 @@ class Ours:
             "input_dropout": 0.0,
             "recurrent_dropout": 0.0,
             "weight_dropout": 0.0,
+            "zoneout": 0.0,
+            "cell": "lstm",
             "backend": backend,
             "generator": torch.Generator().manual_seed(0),
         }
