@@ -20,6 +20,7 @@ from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LRScheduler
 
 from sklstm import LSTMTextClassifier, SequenceVectorizer
+from sklstm.kernels.contract import CELLS
 from tests.conftest import LABELS, TEXTS, TINY
 
 UNUSUAL = ["", " \n", "zzz qqq", "😀", "good", "good " * 1_000, "<br />", "房间"]
@@ -50,6 +51,26 @@ def test_probabilities_do_not_depend_on_the_texts_beside(
     np.testing.assert_allclose(shuffled, together[order], rtol=0, atol=1e-6)
     np.testing.assert_allclose(alone, together, rtol=0, atol=1e-6)
     assert len(np.unique(together.round(6), axis=0)) > 5
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_learns_repeats_and_travels(tiny, texts, labels, cell):
+    tiny.set_params(cell=cell, max_epochs=20, zoneout=0.1, recurrent_dropout=0.1, num_layers=2)
+    model = tiny.fit(texts, labels)
+    assert model.score(texts, labels) >= 0.8
+    probabilities = model.predict_proba(UNUSUAL)
+    alone = np.vstack([model.predict_proba([text]) for text in UNUSUAL])
+    np.testing.assert_allclose(alone, probabilities, rtol=0, atol=1e-6)
+    again = clone(model).fit(texts, labels)
+    np.testing.assert_array_equal(again.predict_proba(UNUSUAL), probabilities)
+    back = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(back.predict_proba(UNUSUAL), probabilities)
+
+
+def test_cells_differ_and_can_be_searched(tiny, texts, labels):
+    search = GridSearchCV(tiny, {"cell": sorted(CELLS)}, cv=2, scoring="neg_log_loss")
+    search.fit(texts, labels)
+    assert len(set(search.cv_results_["mean_test_score"])) == len(CELLS)
 
 
 def test_learns_what_a_bag_of_words_cannot():
@@ -579,6 +600,13 @@ def test_bad_input_keeps_an_earlier_fit(fitted, changes, match):
         (
             {"backend": "cuda"},
             "'backend' parameter .* must be a str among .* Got 'cuda' instead",
+        ),
+        ({"cell": "gru"}, "'cell' parameter .* must be a str among .* Got 'gru' instead"),
+        ({"zoneout": 1.0}, r"'zoneout' parameter .* in the range \[0.0, 1.0\). Got 1.0"),
+        ({"backend": "aten", "cell": "coupled"}, "backend='aten' has no cell 'coupled'"),
+        (
+            {"backend": "triton"},
+            "backend='triton' (runs on CUDA cards; got .* on cpu|needs triton)",
         ),
         ({"lr_schedule": "step"}, "The 'lr_schedule' parameter .* Got 'step' instead"),
         ({"scoring": "log loss"}, "The 'scoring' parameter .* Got 'log loss' instead"),

@@ -1,5 +1,6 @@
 """Every example runs as it stands, in a fresh process, in an empty folder."""
 
+import json
 import os
 import subprocess
 import sys
@@ -64,3 +65,25 @@ def test_comparison_says_which_column_is_missing(tmp_path):
     result = run(tmp_path, script, "--train", "table.csv")
     assert result.returncode == 1
     assert "must have the columns 'text' and 'label'; got ['a', 'b']" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [["--packed"], ["--cells"], ["--dtype", "bfloat16"]], ids=str)
+def test_benchmark_of_the_layer(tmp_path, options):
+    script = ROOT / "benchmarks" / "lstm.py"
+    settings = ["--sizes", "4x8", "--repeats", "1", "--threads", "1", "--json", "rows.json"]
+    result = run(tmp_path, script, *settings, *options)
+    assert result.returncode == 0, result.stderr
+    rows = pd.DataFrame(json.loads((tmp_path / "rows.json").read_text())["rows"])
+    assert (rows["seconds"] > 0).all() and (rows["of_peak"] > 0).all()
+    names = {"lstm", "layer_norm", "zoneout"} if "--cells" in options else {"aten", "cpu", "auto"}
+    assert names < set(rows["name"])
+
+
+@pytest.mark.slow
+def test_benchmark_from_end_to_end(tmp_path):
+    script = ROOT / "benchmarks" / "end_to_end.py"
+    settings = ["--texts", "96", "--repeats", "1", "--backends", "auto", "--json", "rows.json"]
+    result = run(tmp_path, script, *settings)
+    assert result.returncode == 0, result.stderr
+    assert "sklstm, auto" in result.stdout and (tmp_path / "rows.json").exists()
