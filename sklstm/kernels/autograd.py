@@ -19,7 +19,7 @@ def run(backend: ModuleType, directions: list[Inputs]) -> list[Outputs]:
         bare = tuple(inputs._replace(**dict.fromkeys(DIFFERENTIABLE)) for inputs in directions)
         flat = LSTMLayer.apply(backend, bare, *tensors)
         return [Outputs(*flat[k : k + 3]) for k in range(0, len(flat), 3)]
-    shards, groups = _shards(backend, directions)
+    shards, groups = _shards(directions, _shares_of(backend, directions))
     results = _run_all(backend, [(backend.forward, shard, False) for shard in shards])
     return [_joined(results[group]) for group in groups]
 
@@ -48,10 +48,12 @@ class LSTMLayer(torch.autograd.Function):
     def forward(ctx, backend, bare, *tensors):
         """Run the backend and keep what its backward asks for."""
         directions = _dressed(bare, tensors)
-        shards, groups = _shards(backend, directions)
+        ctx.backend, ctx.bare = backend, bare
+        # Kept, since torch's number of threads may change before the backward.
+        ctx.shares = _shares_of(backend, directions)
+        shards, groups = _shards(directions, ctx.shares)
         results = _run_all(backend, [(backend.forward, shard, True) for shard in shards])
         joined = [_joined(results[group]) for group in groups]
-        ctx.backend, ctx.bare = backend, bare
         ctx.n_saved = [len(result.saved) for result in results]
         saved = [tensor for result in results for tensor in result.saved]
         ctx.save_for_backward(*tensors, *saved)
@@ -62,17 +64,13 @@ class LSTMLayer(torch.autograd.Function):
     def backward(ctx, *grads):
         """Run the backend's backward; what is not in DIFFERENTIABLE has no gradient."""
         backend, n = ctx.backend, len(DIFFERENTIABLE)
-        tensors, rest = (
-            ctx.saved_tensors[: n * len(ctx.bare)],
-            ctx.saved_tensors[len(ctx.bare) * n :],
-        )
-        directions = _dressed(ctx.bare, tensors)
-        shards, groups = _shards(backend, directions)
+        all_saved = ctx.saved_tensors  # looked up once: each time autograd checks them all
+        tensors, rest = all_saved[: n * len(ctx.bare)], all_saved[n * len(ctx.bare) :]
+        shards, groups = _shards(_dressed(ctx.bare, tensors), ctx.shares)
         calls = []
         for number, group in enumerate(groups):
-            rows = _rows(group.stop - group.start)
             need_grad_x = ctx.needs_input_grad[2 + n * number]
-            for shard, own_rows in zip(shards[group], rows, strict=True):
+            for shard, own_rows in zip(shards[group], _rows(ctx.shares), strict=True):
                 of_shard = [_take(grad, own_rows) for grad in grads[3 * number : 3 * number + 3]]
                 saved, rest = rest[: ctx.n_saved[len(calls)]], rest[ctx.n_saved[len(calls)] :]
                 calls.append((backend.backward, shard, saved, *of_shard, need_grad_x))
@@ -82,10 +80,12 @@ class LSTMLayer(torch.autograd.Function):
 
 def _run_all(backend, calls):
     """Run calls, each a function with its arguments, side by side where that is allowed."""
-    if not _is_shared(backend, calls[0][1]):
+    device_type = calls[0][1].x.device.type
+    with torch.autocast(device_type, enabled=False):  # the dispatcher has cast what is to be cast
+        if backend.SHARES_THREADS and device_type == "cpu":
+            return side_by_side([lambda call=call: call[0](*call[1:]) for call in calls])
         with torch.no_grad():
             return [function(*arguments) for function, *arguments in calls]
-    return side_by_side([lambda call=call: call[0](*call[1:]) for call in calls])
 
 
 def _tensors(inputs):
@@ -101,24 +101,21 @@ def _dressed(bare, tensors):
     ]
 
 
-def _shards(backend, directions):
+def _shards(directions, shares):
     """Return all shards of all directions, and the slice of them that is each direction's."""
-    shares = _shares(directions) if _is_shared(backend, directions[0]) else 1
-    shards = []
-    for inputs in directions:
-        for rows in _rows(shares):
-            shards.append(_shard(inputs, rows))
+    shards = [_shard(inputs, rows) for inputs in directions for rows in _rows(shares)]
     return shards, [slice(k, k + shares) for k in range(0, len(shards), shares)]
+
+
+def _shares_of(backend, directions):
+    shared = backend.SHARES_THREADS and directions[0].x.device.type == "cpu"
+    return _shares(directions) if shared else 1
 
 
 def _shares(directions):
     """Return into how many shards each direction is cut: so many that all lanes are taken."""
     by_texts = max(1, directions[0].x.shape[1] // MIN_SHARD)
     return max(1, min(number_of_lanes() // len(directions), by_texts))
-
-
-def _is_shared(backend, inputs):
-    return backend.SHARES_THREADS and inputs.x.device.type == "cpu"
 
 
 def _rows(shares):

@@ -157,13 +157,8 @@ class _Steps:
         scratch: Scratch,
         for_backward: bool,
     ):
-        self.scratch = scratch
-        self.inputs, self.packing, self.kept, self.for_backward = (
-            inputs,
-            packing,
-            kept,
-            for_backward,
-        )
+        self.inputs, self.packing, self.kept = inputs, packing, kept
+        self.scratch, self.for_backward = scratch, for_backward
         self.cell = CELL_CLASSES[inputs.cell](inputs)
         self.weight_hh_t = rolled(inputs, inputs.weight_hh).t().contiguous()
         self.n_texts = inputs.x.shape[1]
@@ -222,8 +217,8 @@ class _StepsBack:
         scratch: Scratch,
         grads: dict[str, Tensor],
     ):
-        self.scratch = scratch
-        self.inputs, self.packing, self.cell, self.grads = inputs, packing, cell, grads
+        self.inputs, self.packing, self.cell = inputs, packing, cell
+        self.scratch, self.grads = scratch, grads
         self.weight_hh = rolled(inputs, inputs.weight_hh)
         self.mask = packing.sorted(inputs.mask_h)
         self.dh, self.dc = grads["h0"], grads["c0"]

@@ -104,7 +104,7 @@ def test_side_by_side_is_one_after_the_other(cell, n_directions, monkeypatch):
     expected = outputs_and_gradients(run, one)
     with monkeypatch.context() as patch:
         patch.setattr(torch, "get_num_threads", lambda: 2)
-        assert len(autograd._shards(cpu, both)[0]) == 2
+        assert autograd._shares_of(cpu, both) * n_directions == 2
         actual = outputs_and_gradients(run, one)
     assert_same(actual, expected, torch.float64)
 
@@ -134,3 +134,34 @@ def test_half_precision_keeps_its_states_in_float32(backend, cell, dtype):
         assert value.dtype == dtype
         error = (value.double() - expected[name]).norm() / expected[name].norm()
         assert error < 3 * precision, f"{name}: {error / precision:.1f} roundings"
+
+
+@pytest.mark.parametrize("backend", ["aten", "cpu"])
+def test_threads_may_change_before_the_backward(backend, monkeypatch):
+    inputs = make_inputs(MANY._replace(masked=False, zoned=False), "lstm", torch.float64)
+    (expected,) = torch.autograd.grad(runner(backend, False)(inputs).h.sum(), inputs.weight_hh)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 2)
+        h = runner(backend, False)(inputs).h
+    (actual,) = torch.autograd.grad(h.sum(), inputs.weight_hh)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_autocast_casts_the_layer(cell):
+    """As torch.nn.LSTM: the result is that of bfloat16 inputs; gradients keep their dtype."""
+    inputs = make_inputs(CASES["ragged, unsorted"], cell, torch.float32)
+    run = runner("cpu")
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = run(inputs).h
+        (grad,) = torch.autograd.grad(cast.float().sum(), inputs.weight_hh)
+    rounded = inputs._replace(
+        **{
+            name: value.bfloat16()
+            for name, value in inputs._asdict().items()
+            if isinstance(value, torch.Tensor) and value.is_floating_point()
+        }
+    )
+    torch.testing.assert_close(cast, run(rounded).h, rtol=0, atol=0)
+    assert cast.dtype == torch.bfloat16 and grad.dtype == torch.float32
+    assert torch.isfinite(grad).all()
