@@ -336,7 +336,8 @@ def check_pooling(pooling, known: Iterable[str]) -> None:
 
 def check_same_network(earlier: dict, now: dict) -> None:
     """Raise ValueError unless a network of the settings ``now`` can take the earlier weights."""
-    for name in ("embedding_dim", "hidden_size", "num_layers", "bidirectional", "pooling"):
+    sizes = ("embedding_dim", "hidden_size", "num_layers", "bidirectional", "cell", "pooling")
+    for name in sizes:
         if earlier[name] != now[name]:
             raise ValueError(
                 f"{name} must stay {earlier[name]!r}, as in the fit that warm_start or partial_fit "

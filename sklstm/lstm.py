@@ -1,17 +1,21 @@
 """The LSTM layer: layers x directions over ``sklstm.kernels``."""
 
+import numbers
+
 import torch
 from torch import Tensor, nn
 
 from sklstm.kernels import lstm_layer
 from sklstm.kernels.contract import CELLS, Inputs, check_cell
+from sklstm.kernels.dispatch import check_backend
 
 
 class LSTM(nn.Module):
     """A long short-term memory layer that knows the lengths of its texts, with a choice of cells.
 
-    Called as `torch.nn.LSTM` and with the same parameter names, so that either loads the other's
-    ``state_dict``. It adds ``lengths``: texts are padded on the right, the backward direction
+    Called as `torch.nn.LSTM` on padded tensors, with the same parameter names, so that either loads
+    the other's ``state_dict``. (Not there: ``proj_size``, ``device``, ``dtype``, packed sequences,
+    second derivatives.) It adds ``lengths``: texts are padded on the right, the backward direction
     starts at each text's own end, and padding never reaches a state.
 
     Parameters
@@ -96,6 +100,15 @@ class LSTM(nn.Module):
     ):
         super().__init__()
         check_cell(cell)
+        check_backend(backend)
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+            _check_size(name, size)
+        _check_size("num_layers", num_layers)
+        shares = {"dropout": dropout, "input_dropout": input_dropout, "zoneout": zoneout}
+        shares |= {"recurrent_dropout": recurrent_dropout, "weight_dropout": weight_dropout}
+        for name, share in shares.items():
+            if not 0 <= share < 1:
+                raise ValueError(f"{name} must lie in [0, 1); got {share!r}.")
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers
@@ -175,6 +188,7 @@ class LSTM(nn.Module):
             If shapes, lengths, dtypes or devices do not fit together.
         """
         x = input.transpose(0, 1) if self.batch_first else input
+        lengths = _own_lengths(lengths)
         output, h_n, c_n = self._run(x, hx, lengths, need_last=True)
         if lengths is not None:
             step = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
@@ -190,11 +204,10 @@ class LSTM(nn.Module):
 
         From a text's length on it means nothing; whoever pools it masks it.
         """
-        return self._run(x, None, lengths, need_last=False)[0]
+        return self._run(x, None, _own_lengths(lengths), need_last=False)[0]
 
     def _run(self, x, hx, lengths, *, need_last):
         self._check_input(x, hx)
-        lengths = None if lengths is None else lengths.cpu()
         h_n, c_n = [], []
         for layer in range(self.num_layers):
             directions = [
@@ -286,6 +299,16 @@ class LSTM(nn.Module):
             f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, "
             f"bidirectional={self.bidirectional}, cell={self.cell!r}, backend={self.backend!r}"
         )
+
+
+def _own_lengths(lengths):
+    """Return a copy on the CPU: the backward reads it again, whatever becomes of the caller's."""
+    return None if lengths is None else torch.as_tensor(lengths).cpu().clone()
+
+
+def _check_size(name, size):
+    if not isinstance(size, numbers.Integral) or size < 1:
+        raise ValueError(f"{name} must be a whole number of 1 or more; got {size!r}.")
 
 
 def dropout_mask(

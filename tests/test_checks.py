@@ -302,7 +302,7 @@ def test_what_are_not_weights_of_classes(class_weight):
 
 def test_settings_that_must_stay():
     earlier = dict.fromkeys(
-        ["embedding_dim", "hidden_size", "num_layers", "bidirectional", "pooling"], 1
+        ["embedding_dim", "hidden_size", "num_layers", "bidirectional", "cell", "pooling"], 1
     )
     check_same_network(earlier, earlier | {"dropout": 0.5})
     with pytest.raises(ValueError) as caught:

@@ -252,3 +252,31 @@ def test_unknown_cell_is_refused():
     names = "'coupled', 'layer_norm', 'lstm', 'peephole', 'peephole_previous'"
     with pytest.raises(ValueError, match=f"cell must be one of {names}; got 'gru'."):
         LSTM(I, H, cell="gru")
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"backend": "cuda"}, "backend must be one of 'aten', 'auto', .*; got 'cuda'"),
+        ({"num_layers": 0}, "num_layers must be a whole number of 1 or more; got 0"),
+        ({"hidden_size": 2.5}, "hidden_size must be a whole number of 1 or more; got 2.5"),
+        ({"dropout": 1.0}, r"dropout must lie in \[0, 1\); got 1.0"),
+        ({"recurrent_dropout": -0.1}, r"recurrent_dropout must lie in \[0, 1\); got -0.1"),
+        ({"zoneout": 1.5}, r"zoneout must lie in \[0, 1\); got 1.5"),
+    ],
+)
+def test_impossible_settings_get_a_sentence(settings, match):
+    with pytest.raises(ValueError, match=match):
+        LSTM(**({"input_size": I, "hidden_size": H} | settings))
+
+
+def test_lengths_may_be_a_list_and_change_after_the_call():
+    ours = LSTM(I, H, backend="cpu").double()
+    x = draw(T, B, I)
+    (expected,) = torch.autograd.grad(ours(x, lengths=LENGTHS)[0].sum(), ours.weight_hh_l0)
+    lengths = LENGTHS.clone()
+    output, _ = ours(x, lengths=lengths)
+    lengths.fill_(1)
+    (actual,) = torch.autograd.grad(output.sum(), ours.weight_hh_l0)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+    assert torch.equal(ours(x, lengths=LENGTHS.tolist())[0], output)

@@ -33,35 +33,33 @@ def forward(inputs: Inputs, for_backward: bool) -> Outputs:
     """Run torch's layer; for a backward, keep the graph that autograd makes of it."""
     if not for_backward:
         return Outputs(*_run(inputs))
-    leaves = {name: getattr(inputs, name).detach() for name in _names(inputs)}
+    present = [name for name in DIFFERENTIABLE if getattr(inputs, name) is not None]
+    leaves = {name: getattr(inputs, name).detach() for name in present}
     with torch.enable_grad():
         for leaf in leaves.values():
             leaf.requires_grad_()
         h, h_last, c_last = _run(inputs._replace(**leaves))
     ends = [end for end in (h, h_last, c_last) if end is not None]
     detached = [None if end is None else end.detach() for end in (h, h_last, c_last)]
-    return Outputs(*detached, saved=(*leaves.values(), *ends))
+    return Outputs(*detached, graph=(leaves, ends))
 
 
 def backward(
     inputs: Inputs,
-    saved: tuple[Tensor, ...],
+    saved: tuple[dict[str, Tensor], list[Tensor]],
     grad_h: Tensor,  # (T, B, H)
     grad_h_last: Tensor | None,  # (B, H)
     grad_c_last: Tensor | None,  # (B, H)
     need_grad_x: bool,
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of ``DIFFERENTIABLE`` through the graph that was kept."""
-    names = _names(inputs)
-    leaves, ends = saved[: len(names)], saved[len(names) :]
+    leaves, ends = saved
+    names = [name for name in leaves if need_grad_x or name != "x"]
     grads = [grad for grad in (grad_h, grad_h_last, grad_c_last) if grad is not None]
-    of_leaves = torch.autograd.grad(ends, leaves, grads, retain_graph=True)
+    wanted = [leaves[name] for name in names]
+    of_leaves = torch.autograd.grad(ends, wanted, grads, retain_graph=True)
     by_name = dict(zip(names, of_leaves, strict=True))
     return tuple(by_name.get(name) for name in DIFFERENTIABLE)
-
-
-def _names(inputs):
-    return [name for name in DIFFERENTIABLE if getattr(inputs, name) is not None]
 
 
 def _run(inputs: Inputs) -> tuple[Tensor, Tensor | None, Tensor | None]:

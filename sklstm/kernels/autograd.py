@@ -55,12 +55,12 @@ class LSTMLayer(torch.autograd.Function):
         results = _run_all(backend, [(backend.forward, shard, True) for shard in shards])
         joined = [_joined(results[group]) for group in groups]
         ctx.n_saved = [len(result.saved) for result in results]
+        ctx.graphs = [result.graph for result in results]
         saved = [tensor for result in results for tensor in result.saved]
         ctx.save_for_backward(*tensors, *saved)
         return tuple(tensor for outputs in joined for tensor in outputs[:3])
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, *grads):
         """Run the backend's backward; what is not in DIFFERENTIABLE has no gradient."""
         backend, n = ctx.backend, len(DIFFERENTIABLE)
@@ -73,9 +73,31 @@ class LSTMLayer(torch.autograd.Function):
             for shard, own_rows in zip(shards[group], _rows(ctx.shares), strict=True):
                 of_shard = [_take(grad, own_rows) for grad in grads[3 * number : 3 * number + 3]]
                 saved, rest = rest[: ctx.n_saved[len(calls)]], rest[ctx.n_saved[len(calls)] :]
+                saved = saved if (graph := ctx.graphs[len(calls)]) is None else graph
                 calls.append((backend.backward, shard, saved, *of_shard, need_grad_x))
         results = _run_all(backend, calls)
-        return None, None, *(grad for group in groups for grad in _summed(results[group]))
+        flat = [grad for group in groups for grad in _summed(results[group])]
+        if torch.is_grad_enabled():  # create_graph=True: say so where a second derivative is taken
+            flat = [
+                grad if grad is None else OnceOnly.apply(grad, *tensors, *grads) for grad in flat
+            ]
+        return None, None, *flat
+
+
+class OnceOnly(torch.autograd.Function):
+    """A gradient that cannot be differentiated again, though it depends on what follows it."""
+
+    @staticmethod
+    def forward(ctx, grad, *sources):
+        """Return the gradient."""
+        return grad.view_as(grad)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        """Refuse."""
+        raise RuntimeError(
+            "The LSTM of sklstm has no second derivative. Use torch.nn.LSTM for double backward."
+        )
 
 
 def _run_all(backend, calls):

@@ -12,10 +12,10 @@ One step of the standard cell::
 What the other cells change, and the gradients of all of them: ``docs/kernels.md``;
 ``reference.py`` is the definition in code.
 
-Texts are padded on the right, and padding never reaches a state: a text of length ``n`` has its
-last state after its ``n`` steps, and from step ``n`` on its ``h`` means nothing (those who mask
-their pooling need not pay for clearing it). A ``reverse`` direction reads each text from its own
-last step to its first; ``h[t]`` still stands at the step it was read at.
+Texts are padded on the right, by finite numbers, and padding never reaches a state: a text of
+length ``n`` has its last state after its ``n`` steps, and from step ``n`` on its ``h`` means
+nothing (those who mask their pooling need not pay for clearing it). A ``reverse`` direction reads
+each text from its own last step to its first; ``h[t]`` still stands at the step it was read at.
 
 A backend is a module with these functions:
 
@@ -23,12 +23,13 @@ A backend is a module with these functions:
     returns None where the backend can run these inputs, else the sentence that says why not.
 
 ``forward(inputs, for_backward)``
-    returns ``Outputs``, whose ``saved`` tensors ``backward`` wants to see again (empty unless
-    ``for_backward``).
+    returns ``Outputs``, whose ``saved`` tensors (or ``graph``) ``backward`` wants to see again
+    (empty unless ``for_backward``).
 
 ``backward(inputs, saved, grad_h, grad_h_last, grad_c_last, need_grad_x)``
     returns the gradients of the fields of ``Inputs`` named in ``DIFFERENTIABLE``, in that order,
-    None where the field is None. It changes none of its arguments. ``grad_h`` is 0 in the padding.
+    None where the field is None, and for x where it is not needed. It changes none of its
+    arguments. ``grad_h`` is 0 in the padding.
 
 and with the constant ``SHARES_THREADS``: whether several calls may run side by side on a CPU, each
 with its share of the threads (``lanes.py``).
@@ -100,6 +101,7 @@ class Outputs(NamedTuple):
     h_last: Tensor | None  # (B, H) None where the backend refuses it and nobody asked for it
     c_last: Tensor | None  # (B, H)
     saved: tuple[Tensor, ...] = ()
+    graph: tuple | None = None  # in place of ``saved``: a graph that autograd recorded inside
 
 
 def mirror_index(

@@ -70,7 +70,7 @@ def forward(inputs: Inputs, for_backward: bool) -> Outputs:
 
 def _run(inputs: Inputs, packing: Packing, kept: Kept, for_backward: bool) -> None:
     """Run all steps into the memory that is kept."""
-    n_texts = inputs.x.shape[1]
+    inputs, n_texts = _with_rows_in_line(inputs), inputs.x.shape[1]
     kept.h[:n_texts] = packing.sorted(inputs.h0)
     kept.c[:n_texts] = packing.sorted(inputs.c0)
     # A product with a transposed view costs up to twice one with rows that lie in memory.
@@ -122,6 +122,7 @@ def _run_back(
     inputs: Inputs, packing: Packing, kept: Kept, grad_h: Tensor, grads: dict[str, Tensor]
 ) -> None:
     """Run all steps from the last on; add to the gradients, whose gates are rolled."""
+    inputs, grad_h = _with_rows_in_line(inputs), _rows_in_line(grad_h)
     cell = CELL_CLASSES[inputs.cell](inputs)
     weight_ih = rolled(inputs, inputs.weight_ih)
     scratch = Scratch(_largest_block(inputs, packing))
@@ -257,6 +258,16 @@ class _StepsBack:
                 dh += h_carry
                 dc += c_carry
         return d, cell.finish_block(seen, d, self.grads)
+
+
+def _with_rows_in_line(inputs: Inputs) -> Inputs:
+    names = ("x", "zone_h", "zone_c")
+    return inputs._replace(**{name: _rows_in_line(getattr(inputs, name)) for name in names})
+
+
+def _rows_in_line(x: Tensor | None) -> Tensor | None:
+    """Return x (T, B, F) such that (T * B, F) is a view of it; copied once, if at all."""
+    return None if x is None else x.flatten(0, 1).view(x.shape)
 
 
 def _memory(inputs: Inputs, packing: Packing, for_backward: bool) -> Kept:

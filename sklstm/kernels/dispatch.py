@@ -42,12 +42,12 @@ def lstm_layer(
     ValueError
         If sizes, dtypes or devices do not fit together, or the backend lacks something.
     """
-    for inputs in directions:
-        check_inputs(inputs)
     device_type = directions[0].x.device.type
     if torch.is_autocast_enabled(device_type):  # as torch.nn.LSTM does there
         dtype = torch.get_autocast_dtype(device_type)
         directions = [_cast(inputs, dtype) for inputs in directions]
+    for inputs in directions:
+        check_inputs(inputs)
     name = choose(backend, directions, need_last=need_last)
     return autograd.run(BACKENDS[name], directions)
 
@@ -62,14 +62,19 @@ def _cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
     )
 
 
+def check_backend(backend: str) -> None:
+    """Raise ValueError unless there is such a backend."""
+    if backend not in ("auto", *BACKENDS):
+        names = ", ".join(repr(name) for name in sorted((*BACKENDS, "auto")))
+        raise ValueError(f"backend must be one of {names}; got {backend!r}.")
+
+
 def choose(backend: str, directions: list[Inputs], *, need_last: bool) -> str:
     """Return the name of the backend to run, or say why the one asked for cannot."""
     inputs = directions[0]
     if backend == "auto":
         return _best(directions, need_last=need_last)
-    if backend not in BACKENDS:
-        names = ", ".join(repr(name) for name in sorted((*BACKENDS, "auto")))
-        raise ValueError(f"backend must be one of {names}; got {backend!r}.")
+    check_backend(backend)
     reason = refusal(backend, inputs, need_last)
     if reason is not None:
         raise ValueError(f"backend={backend!r} {reason}. Use backend='auto'.")
@@ -109,8 +114,9 @@ def _warn_once(message: str) -> None:
 
 def _preferred(directions: list[Inputs]) -> tuple[str, ...]:
     """Return the names of the backends from the fastest on; "reference" is the last resort."""
-    if directions[0].x.device.type != "cpu":
-        return ("aten", "triton")
+    device_type = directions[0].x.device.type
+    if device_type != "cpu":
+        return ("aten", "triton") if device_type == "cuda" else ("aten",)
     return ("aten", "cpu") if _aten_is_faster(directions) else ("cpu",)
 
 

@@ -53,7 +53,13 @@ def _pool(n_lanes: int, n_threads: int, process: int) -> ThreadPoolExecutor:
         torch.set_flush_denormal(True)
         all_there.wait()
 
-    list(pool.map(take_share, range(n_lanes)))
-    # torch keeps the last count set on any thread for the threads to come: give it back the old.
-    torch.set_num_threads(n_threads)
+    try:
+        list(pool.map(take_share, range(n_lanes)))
+    except BaseException:  # a thread that could not start, or Ctrl-C: let the others go
+        all_there.abort()
+        pool.shutdown(wait=False)
+        raise
+    finally:
+        # torch keeps the last count set on any thread for the threads to come: give back the old.
+        torch.set_num_threads(n_threads)
     return pool

@@ -7,6 +7,7 @@ import threading
 import pytest
 import torch
 
+from sklstm.kernels import lanes
 from sklstm.kernels.lanes import side_by_side
 
 
@@ -84,3 +85,22 @@ if child == 0:
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_a_thread_that_cannot_start_leaves_no_one_waiting(two_threads, monkeypatch):
+    real, started = threading.Thread.start, []
+
+    def start(thread):
+        started.append(thread)
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    lanes._pool.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            side_by_side([where, where])
+    started[0].join(timeout=60)
+    assert not started[0].is_alive() and torch.get_num_threads() == 2
+    assert len(side_by_side([where, where])) == 2

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from sklstm.kernels import autograd, cpu
 from sklstm.kernels.contract import CELLS
@@ -75,15 +76,16 @@ def test_backward_can_run_twice(backend):
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("backend", ["aten", "cpu"])
-def test_gradient_of_the_input_is_made_only_where_asked(backend):
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_gradient_of_the_input_is_made_only_where_asked(backend, monkeypatch):
+    module, made = BACKENDS[backend], []
+    backward = module.backward
+    monkeypatch.setattr(module, "backward", lambda *args: made.append(backward(*args)) or made[-1])
     inputs = make_inputs(CASES["full"], "lstm", torch.float64)
-    inputs.x.requires_grad_(False)
-    h = runner(backend)(inputs).h
-    (grad,) = torch.autograd.grad(h.sum(), inputs.weight_hh)
-    assert grad.abs().sum() > 0
-    function = h.grad_fn
-    assert not function.needs_input_grad[2]  # x, after the backend and the bare inputs
+    for needed in (True, False):
+        inputs.x.requires_grad_(needed)
+        torch.autograd.grad(runner(backend)(inputs).h.sum(), inputs.weight_hh)
+        assert (made[-1][0] is not None) == needed
 
 
 #: Enough texts for shards of 8 on each of two lanes.
@@ -165,3 +167,30 @@ def test_autocast_casts_the_layer(cell):
     torch.testing.assert_close(cast, run(rounded).h, rtol=0, atol=0)
     assert cast.dtype == torch.bfloat16 and grad.dtype == torch.float32
     assert torch.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_gradients_through_a_checkpoint(backend):
+    """Recomputed in the backward: autograd lets its saved tensors be read once only."""
+    inputs = make_inputs(CASES["ragged, reverse"], "lstm", torch.float64)
+
+    def h(x):
+        return runner(backend, need_last=False)(inputs._replace(x=x)).h
+
+    (expected,) = torch.autograd.grad(h(inputs.x).sum(), inputs.weight_hh)
+    out = checkpoint(h, inputs.x, use_reentrant=False)
+    (actual,) = torch.autograd.grad(out.sum(), inputs.weight_hh)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_a_second_derivative_is_refused(backend):
+    inputs = make_inputs(CASES["full"], "lstm", torch.float64)
+    total = runner(backend)(inputs).h.sum()
+    (grad,) = torch.autograd.grad(total, inputs.x, create_graph=True)
+    (plain,) = torch.autograd.grad(total, inputs.x, retain_graph=True)
+    torch.testing.assert_close(grad, plain, rtol=0, atol=0)
+    with pytest.raises(
+        RuntimeError, match="has no second derivative. Use torch.nn.LSTM for double"
+    ):
+        (total + grad.square().sum()).backward()
