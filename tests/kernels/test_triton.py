@@ -90,7 +90,8 @@ def kernels_and_arguments(cell, dtype, hidden, precision, monkeypatch):
             caught[kernel] = module.arguments(*arguments) | {"PRECISION": precision}
 
         monkeypatch.setattr(module, "run", catch)
-    case = Case(2, 3, 4, hidden, lengths=(2, 1, 1), masked=True, zoned=True)
+    reverse = cell in ("coupled", "peephole")
+    case = Case(2, 3, 4, hidden, lengths=(2, 1, 1), reverse=reverse, masked=True, zoned=True)
     inputs = make_inputs(case, cell, dtype)
     with torch.no_grad():
         outputs = cuda.forward(inputs, for_backward=True)
