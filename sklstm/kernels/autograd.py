@@ -102,9 +102,9 @@ class OnceOnly(torch.autograd.Function):
 
 def _run_all(backend, calls):
     """Run calls, each a function with its arguments, side by side where that is allowed."""
-    device_type = calls[0][1].x.device.type
-    with torch.autocast(device_type, enabled=False):  # the dispatcher has cast what is to be cast
-        if backend.SHARES_THREADS and device_type == "cpu":
+    x = calls[0][1].x
+    with torch.autocast(x.device.type, enabled=False):  # the dispatcher has cast what is to be cast
+        if _is_shared(backend, x):
             return side_by_side([lambda call=call: call[0](*call[1:]) for call in calls])
         with torch.no_grad():
             return [function(*arguments) for function, *arguments in calls]
@@ -130,8 +130,11 @@ def _shards(directions, shares):
 
 
 def _shares_of(backend, directions):
-    shared = backend.SHARES_THREADS and directions[0].x.device.type == "cpu"
-    return _shares(directions) if shared else 1
+    return _shares(directions) if _is_shared(backend, directions[0].x) else 1
+
+
+def _is_shared(backend, x):
+    return x.dtype in backend.SHARES_THREADS and x.device.type == "cpu"
 
 
 def _shares(directions):

@@ -31,8 +31,8 @@ A backend is a module with these functions:
     None where the field is None, and for x where it is not needed. It changes none of its
     arguments. ``grad_h`` is 0 in the padding.
 
-and with the constant ``SHARES_THREADS``: whether several calls may run side by side on a CPU, each
-with its share of the threads (``lanes.py``).
+and with the constant ``SHARES_THREADS``: the dtypes in which several calls run side by side on a
+CPU, each with its share of the threads (``lanes.py``).
 """
 
 from typing import NamedTuple

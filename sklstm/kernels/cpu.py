@@ -26,7 +26,7 @@ from sklstm.kernels.cpu_cells import (
 )
 from sklstm.kernels.packing import Packing, Scratch, pack
 
-SHARES_THREADS = True
+SHARES_THREADS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 # Elements of the gates of one block: 2**20 floats are 4 MB. Smaller blocks stay in a nearer cache,
 # but each costs some calls, for which the other lanes wait; larger ones gain nothing any more.
@@ -71,7 +71,7 @@ def _run(inputs: Inputs, packing: Packing, kept: Kept, for_backward: bool) -> No
     inputs, n_texts = _with_rows_in_line(inputs), inputs.x.shape[1]
     kept.h[:n_texts] = packing.sorted(inputs.h0)
     kept.c[:n_texts] = packing.sorted(inputs.c0)
-    # A product with a transposed view costs up to twice one with rows that lie in memory.
+    # A product with a transposed view is slower than one with rows that lie in memory.
     weight_ih_t = rolled(inputs, inputs.weight_ih).t().contiguous()
     scratch = Scratch(_largest_block(inputs, packing))
     steps = _Steps(inputs, packing, kept, scratch, for_backward)

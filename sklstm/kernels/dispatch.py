@@ -10,7 +10,7 @@ from sklstm.kernels import aten, autograd, cpu, cuda, reference
 from sklstm.kernels.contract import Inputs, Outputs, check_inputs
 
 # Units of one step of one lane up to which calling torch's operators costs us more than they do.
-SMALL_STEP = 4096
+SMALL_STEP = 8192
 
 BACKENDS = {"aten": aten, "cpu": cpu, "reference": reference, "triton": cuda}
 

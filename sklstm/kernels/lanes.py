@@ -48,8 +48,8 @@ def _pool(n_lanes: int, n_threads: int, process: int) -> ThreadPoolExecutor:
     def take_share(_):
         torch.get_num_threads()  # torch sets up a thread at its first question, so ask first
         torch.set_num_threads(n_threads // n_lanes)
-        # Gradients that fade over many steps become numbers so small that the processor computes
-        # them a hundred times slower; on our own threads they may as well be 0.
+        # Gradients that fade over many steps become numbers so small that processors compute
+        # them many times slower; on our own threads they may as well be 0.
         torch.set_flush_denormal(True)
         all_there.wait()
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sklstm.kernels.contract import NORM_EPS, Inputs, Outputs, mirror_index
 
-SHARES_THREADS = False
+SHARES_THREADS = ()
 
 
 class Step(NamedTuple):

@@ -1,5 +1,6 @@
 """Side by side: results in order, threads shared, no state of the caller's moved."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -72,7 +73,7 @@ def test_errors_come_back(two_threads):
 
 def test_a_forked_process_has_lanes_of_its_own():
     """Threads do not survive a fork: the child must not wait for its parent's."""
-    if not hasattr(__import__("os"), "fork"):
+    if not hasattr(os, "fork"):
         pytest.skip("this system cannot fork")
     program = """
 import os, torch
