@@ -11,6 +11,8 @@ from sklstm.kernels.contract import Inputs, Outputs, check_inputs
 
 # Units of one step of one lane up to which calling torch's operators costs us more than they do.
 SMALL_STEP = 8192
+# Steps up to which small ragged batches are not worth the lanes either: fits of short texts.
+SHORT = 64
 
 BACKENDS = {"aten": aten, "cpu": cpu, "reference": reference, "triton": cuda}
 
@@ -134,5 +136,5 @@ def _aten_is_faster(directions: list[Inputs]) -> bool:
     live = 1.0 if inputs.lengths is None else float(inputs.lengths.sum()) / (n_steps * n_texts)
     small = autograd.texts_a_lane(directions) * hidden <= SMALL_STEP
     if autograd.needs_backward(directions):
-        return small and live > 0.85
+        return small and (live > 0.85 or n_steps <= SHORT)
     return live > (0.35 if small else 0.8)

@@ -108,6 +108,11 @@ def sized(n_texts, hidden, *, lengths=None, dtype=torch.float32, training=True, 
     return [inputs._replace(reverse=reverse, **changes) for reverse in (False, True)]
 
 
+def short(directions):
+    """Return the same with 40 steps."""
+    return [inputs._replace(x=inputs.x[:40]) for inputs in directions]
+
+
 HALF_PADDING = torch.full((32,), 100)
 ALIKE = torch.full((32,), 190)
 
@@ -119,6 +124,7 @@ ALIKE = torch.full((32,), 190)
         (sized(32, 128, lengths=ALIKE), False, "aten"),
         (sized(32, 128, lengths=ALIKE), True, "cpu"),  # aten keeps no last states
         (sized(32, 128, lengths=HALF_PADDING), False, "cpu"),
+        (short(sized(32, 128, lengths=HALF_PADDING // 5)), False, "aten"),
         (sized(128, 256), False, "cpu"),  # large steps
         (sized(128, 256, training=False), False, "aten"),
         (sized(128, 256, lengths=torch.full((128,), 100), training=False), False, "cpu"),
