@@ -17,8 +17,7 @@ from sklstm.kernels.contract import mirror_index
 class Scratch:
     """Memory for one block of rows, used again for the next.
 
-    The system hands out memory page by page, at the first touch of each. That costs more than
-    what is computed on it, so fresh memory for every block would double the time of a block.
+    So what the steps of a block need is taken once a call, not once a block.
     """
 
     def __init__(self, n_rows: int):
