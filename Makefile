@@ -25,12 +25,14 @@ clean:                             ## what the targets above made
 # Linux alone; without its dependencies, of which none is needed for that.
 INSTALL_TRITON = $(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt triton
 
+NATIVE = sklstm/kernels/native.c sklstm/kernels/native_steps.h
+
 # A stamp a set of extras: installed anew when the requirements change.
 $(VENV)/.base: EXTRAS :=
 $(VENV)/.test: EXTRAS := [test]
 $(VENV)/.lint: EXTRAS := [lint]
 $(VENV)/.docs: EXTRAS := [docs]
-$(VENV)/.base $(VENV)/.test $(VENV)/.lint $(VENV)/.docs: pyproject.toml constraints.txt
+$(VENV)/.base $(VENV)/.test $(VENV)/.lint $(VENV)/.docs: pyproject.toml constraints.txt $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".$(EXTRAS)"
 	$(if $(findstring test,$@),$(if $(filter Linux,$(shell uname -s)),$(INSTALL_TRITON)))

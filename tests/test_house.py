@@ -15,9 +15,9 @@ PACKAGE = Path(sklstm.__file__).parent
 #: From the ground up. A file imports only from floors below its own.
 FLOORS = [
     {"kernels.contract"},
-    {"kernels.packing", "kernels.lanes", "kernels.triton_block"},
+    {"kernels.packing", "kernels.lanes", "kernels.memory", "kernels.triton_block"},
     {"kernels.cpu_cells", "kernels.triton_forward", "kernels.triton_backward"},
-    {"kernels.reference", "kernels.cpu", "kernels.aten", "kernels.cuda"},
+    {"kernels.reference", "kernels.cpu", "kernels.native", "kernels.aten", "kernels.cuda"},
     {"kernels.autograd"},
     {"kernels.dispatch"},
     {"kernels"},

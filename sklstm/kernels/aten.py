@@ -13,6 +13,7 @@ from sklstm.kernels.contract import DIFFERENTIABLE, Inputs, Outputs, mirror_inde
 # In float32 the layer alone gains a little side by side, but within a network the threads that wait
 # for torch's next operator disturb the lanes, and fits of short texts lose.
 SHARES_THREADS = (torch.bfloat16,)
+READS_BY_INDEX = False
 
 
 def refusal(inputs: Inputs, need_last: bool) -> str | None:

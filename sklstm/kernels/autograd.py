@@ -35,7 +35,7 @@ def needs_backward(directions: list[Inputs]) -> bool:
 
 def texts_a_lane(directions: list[Inputs]) -> int:
     """Return how many texts a step computes at once where threads are shared."""
-    return math.ceil(directions[0].x.shape[1] / _shares(directions))
+    return math.ceil(directions[0].sizes[1] / _shares(directions))
 
 
 class LSTMLayer(torch.autograd.Function):
@@ -139,7 +139,7 @@ def _is_shared(backend, x):
 
 def _shares(directions):
     """Return into how many shards each direction is cut: so many that all lanes are taken."""
-    by_texts = max(1, directions[0].x.shape[1] // MIN_SHARD)
+    by_texts = max(1, directions[0].sizes[1] // MIN_SHARD)
     return max(1, min(number_of_lanes() // len(directions), by_texts))
 
 

@@ -31,8 +31,9 @@ A backend is a module with these functions:
     None where the field is None, and for x where it is not needed. It changes none of its
     arguments. ``grad_h`` is 0 in the padding.
 
-and with the constant ``SHARES_THREADS``: the dtypes in which several calls run side by side on a
-CPU, each with its share of the threads (``lanes.py``).
+and with two constants: ``SHARES_THREADS``, the dtypes in which several calls run side by side on a
+CPU, each with its share of the threads (``lanes.py``); and ``READS_BY_INDEX``, whether it takes
+inputs with an ``index``. For one that does not, the dispatcher reads the rows of x beforehand.
 """
 
 from typing import NamedTuple
@@ -56,7 +57,7 @@ CELLS = {
 class Inputs(NamedTuple):
     """One direction of one layer, over one batch. Lengths stay on the CPU."""
 
-    x: Tensor  # (T, B, I)
+    x: Tensor  # (T, B, I), or (U, I) with an index
     weight_ih: Tensor  # (G*H, I), G gates
     weight_hh: Tensor  # (G*H, H)
     bias: Tensor  # (G*H,)
@@ -72,11 +73,13 @@ class Inputs(NamedTuple):
     mask_h: Tensor | None = None  # (B, H) recurrent dropout, the same at all steps of a text
     zone_h: Tensor | None = None  # (T, B, H) zoneout: the share of h[t-1] that stays in h[t]
     zone_c: Tensor | None = None  # (T, B, H) the same for c; both or neither
+    index: Tensor | None = None  # (T, B) int64: which row of x is read at a step of a text
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         """T, B, I and H."""
-        return (*self.x.shape, self.weight_hh.shape[1])
+        steps = self.x if self.index is None else self.index
+        return (*steps.shape[:2], self.x.shape[-1], self.weight_hh.shape[1])
 
 
 #: The fields of ``Inputs`` that have a gradient, in the order ``backward`` returns them.
@@ -134,10 +137,7 @@ def check_cell(cell: str) -> None:
 def check_inputs(inputs: Inputs) -> None:
     """Raise ValueError unless the inputs fit together."""
     check_cell(inputs.cell)
-    if inputs.x.ndim != 3 or 0 in inputs.x.shape:
-        raise ValueError(
-            f"x must have shape (T, B, I) with T, B, I >= 1; got {tuple(inputs.x.shape)}."
-        )
+    _check_x(inputs)
     n_gates = len(CELLS[inputs.cell])
     if inputs.weight_hh.ndim != 2 or inputs.weight_hh.shape[0] != (
         n_gates * inputs.weight_hh.shape[1]
@@ -148,7 +148,30 @@ def check_inputs(inputs: Inputs) -> None:
         )
     _check_fields(inputs)
     if inputs.lengths is not None:
-        check_lengths(inputs.lengths, n_steps=inputs.x.shape[0], n_texts=inputs.x.shape[1])
+        n_steps, n_texts, _, _ = inputs.sizes
+        check_lengths(inputs.lengths, n_steps=n_steps, n_texts=n_texts)
+
+
+def _check_x(inputs: Inputs) -> None:
+    """Raise ValueError unless x has an input for each step of each text."""
+    shape, index = tuple(inputs.x.shape), inputs.index
+    if index is None:
+        if len(shape) != 3 or 0 in shape:
+            raise ValueError(f"x must have shape (T, B, I) with T, B, I >= 1; got {shape}.")
+        return
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(f"x with an index must have shape (U, I) with U, I >= 1; got {shape}.")
+    if index.ndim != 2 or index.numel() == 0 or index.dtype != torch.int64:
+        raise ValueError(
+            "index must have shape (T, B) with T, B >= 1 and hold int64; "
+            f"got shape {tuple(index.shape)} of {index.dtype}."
+        )
+    lowest, highest = int(index.min()), int(index.max())
+    if lowest < 0 or highest >= shape[0]:
+        raise ValueError(
+            f"index must lie between 0 and U - 1 = {shape[0] - 1}; "
+            f"got values from {lowest} to {highest}."
+        )
 
 
 def _check_fields(inputs: Inputs) -> None:

@@ -27,6 +27,7 @@ from sklstm.kernels.cpu_cells import (
 from sklstm.kernels.packing import Packing, Scratch, pack
 
 SHARES_THREADS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+READS_BY_INDEX = False
 
 # Elements of the gates of one block: 2**20 floats are 4 MB. Smaller blocks stay in a nearer cache,
 # but each costs some calls, for which the other lanes wait; larger ones gain nothing any more.

@@ -14,6 +14,7 @@ from torch import Tensor
 from sklstm.kernels.contract import NORM_EPS, Inputs, Outputs
 
 SHARES_THREADS = ()
+READS_BY_INDEX = False
 
 #: Kilobytes of shared memory a program may have -> the largest H, by the bytes of a number. The
 #: weights of all gates stay there. Each row is compiled for its cards in ``test_triton.py``.

@@ -6,7 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from sklstm.kernels import aten, autograd, cpu, cuda, reference
+from sklstm.kernels import aten, autograd, cpu, cuda, native, reference
 from sklstm.kernels.contract import Inputs, Outputs, check_inputs
 
 # Units of one step of one lane up to which calling torch's operators costs us more than they do.
@@ -14,7 +14,7 @@ SMALL_STEP = 8192
 # Steps up to which small ragged batches are not worth the lanes either: fits of short texts.
 SHORT = 64
 
-BACKENDS = {"aten": aten, "cpu": cpu, "reference": reference, "triton": cuda}
+BACKENDS = {"aten": aten, "cpu": cpu, "native": native, "reference": reference, "triton": cuda}
 
 
 def available_backends(device: str | torch.device = "cpu") -> tuple[str, ...]:
@@ -23,8 +23,8 @@ def available_backends(device: str | torch.device = "cpu") -> tuple[str, ...]:
     Examples
     --------
     >>> from sklstm.kernels import available_backends
-    >>> available_backends("cpu")
-    ('aten', 'cpu', 'reference')
+    >>> set(available_backends("cpu")) >= {"aten", "cpu", "reference"}
+    True
     """
     return tuple(
         name for name in BACKENDS if _refusal_of_device(name, torch.device(device)) is None
@@ -50,8 +50,21 @@ def lstm_layer(
         directions = [_cast(inputs, dtype) for inputs in directions]
     for inputs in directions:
         check_inputs(inputs)
-    name = choose(backend, directions, need_last=need_last)
-    return autograd.run(BACKENDS[name], directions)
+    chosen = BACKENDS[choose(backend, directions, need_last=need_last)]
+    if not chosen.READS_BY_INDEX:
+        directions = _read(directions)
+    return autograd.run(chosen, directions)
+
+
+def _read(directions: list[Inputs]) -> list[Inputs]:
+    """Return the inputs with x (T, B, I) in place of an index into the rows of it."""
+    if directions[0].index is None:
+        return directions
+    read = {}  # the directions share their x, so that its gradient is summed up once
+    for inputs in directions:
+        if id(inputs.x) not in read:
+            read[id(inputs.x)] = torch.nn.functional.embedding(inputs.index, inputs.x)
+    return [inputs._replace(x=read[id(inputs.x)], index=None) for inputs in directions]
 
 
 def _cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
@@ -89,8 +102,10 @@ def refusal(name: str, inputs: Inputs, need_last: bool) -> str | None:
 
 
 def _refusal_of_device(name: str, device: torch.device) -> str | None:
-    if name == "cpu" and device.type != "cpu":
+    if name in ("cpu", "native") and device.type != "cpu":
         return f"runs on the CPU only; got tensors on {device}"
+    if name == "native":
+        return native.build_problem()
     if name == "triton":
         return cuda.launch_problem(device)
     return None
@@ -119,6 +134,8 @@ def _preferred(directions: list[Inputs]) -> tuple[str, ...]:
     device_type = directions[0].x.device.type
     if device_type != "cpu":
         return ("aten", "triton") if device_type == "cuda" else ("aten",)
+    if directions[0].x.dtype == torch.float32:
+        return ("native", "aten", "cpu") if _aten_is_faster(directions) else ("native", "cpu")
     return ("aten", "cpu") if _aten_is_faster(directions) else ("cpu",)
 
 

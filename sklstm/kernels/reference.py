@@ -13,6 +13,7 @@ from torch import Tensor
 from sklstm.kernels.contract import NORM_EPS, Inputs, Outputs, mirror_index
 
 SHARES_THREADS = ()
+READS_BY_INDEX = False
 
 
 class Step(NamedTuple):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sklstm.kernels import available_backends, cuda, dispatch, lstm_layer
+from sklstm.kernels import available_backends, cuda, dispatch, lstm_layer, native
 from sklstm.kernels.contract import CELLS, Inputs, check_inputs
 from sklstm.kernels.dispatch import BACKENDS, choose, refusal
 from tests.kernels.cases import Case, make_inputs
@@ -16,7 +16,10 @@ RAGGED = SMALL._replace(lengths=(4, 7, 1, 6))
 
 
 def test_available_backends_of_a_device(monkeypatch):
+    monkeypatch.setattr(native, "library", lambda: None)
     assert available_backends("cpu") == ("aten", "cpu", "reference")
+    monkeypatch.setattr(native, "library", lambda: object())
+    assert available_backends("cpu") == ("aten", "cpu", "native", "reference")
     for problem in (None, "cannot launch"):
         monkeypatch.setattr(cuda, "launch_problem", lambda device, problem=problem: problem)
         expected = {"aten", "reference"} | ({"triton"} if problem is None else set())
@@ -64,8 +67,11 @@ def test_backends_have_one_signature(function):
 
 
 def test_table_of_what_each_backend_runs(capsys, monkeypatch):
-    """Cell x backend x feature, printed from the code; triton as where it can launch."""
+    """Cell x backend x feature, printed from the code, as where native is built and triton can run.
+
+    In float32, which all of them have."""
     monkeypatch.setattr(cuda, "launch_problem", lambda device: None)
+    monkeypatch.setattr(native, "library", lambda: object())
     features = {
         "": {},
         "lengths": {"lengths": RAGGED.lengths},
@@ -91,6 +97,7 @@ def test_table_of_what_each_backend_runs(capsys, monkeypatch):
         for backend in ("cpu", "reference", "triton"):
             assert table[cell, backend] == everything
         assert table[cell, "aten"] == (["plain", "lengths"] if cell == "lstm" else [])
+        assert table[cell, "native"] == (everything[:3] if cell == "lstm" else [])
 
 
 def sized(n_texts, hidden, *, lengths=None, dtype=torch.float32, training=True, **changes):
@@ -133,8 +140,32 @@ ALIKE = torch.full((32,), 190)
         (sized(32, 128, mask_h=torch.zeros(32, 128)), False, "cpu"),
     ],
 )
-def test_auto_chooses_by_the_rule(directions, need_last, expected):
+def test_auto_chooses_by_the_rule(directions, need_last, expected, monkeypatch):
+    monkeypatch.setattr(native, "library", lambda: None)
     assert choose("auto", directions, need_last=need_last) == expected
+
+
+@pytest.mark.parametrize(
+    ("directions", "expected"),
+    [
+        (sized(32, 128), "native"),
+        (sized(128, 256, lengths=torch.full((128,), 100)), "native"),
+        (sized(32, 128, mask_h=torch.zeros(32, 128)), "native"),
+        (sized(32, 128, dtype=torch.float64), "cpu"),
+        (sized(32, 128, dtype=torch.bfloat16), "aten"),
+        (sized(32, 128, zone_h=torch.zeros(1), zone_c=torch.zeros(1)), "cpu"),
+    ],
+)
+def test_auto_prefers_what_is_compiled(directions, expected, monkeypatch):
+    monkeypatch.setattr(native, "library", lambda: object())
+    assert choose("auto", directions, need_last=False) == expected
+
+
+def test_native_says_that_it_was_not_built(monkeypatch):
+    monkeypatch.setattr(native, "library", lambda: None)
+    inputs = make_inputs(SMALL, "lstm", torch.float32)
+    with pytest.raises(ValueError, match="backend='native' was not built when .* a C compiler"):
+        choose("native", [inputs], need_last=False)
 
 
 def refuse(match, case=RAGGED, cell="lstm", backend="auto", need_last=True, **changes):
@@ -144,7 +175,7 @@ def refuse(match, case=RAGGED, cell="lstm", backend="auto", need_last=True, **ch
 
 
 def test_unknown_backend_is_refused():
-    names = "'aten', 'auto', 'cpu', 'reference', 'triton'"
+    names = "'aten', 'auto', 'cpu', 'native', 'reference', 'triton'"
     refuse(f"backend must be one of {names}; got 'cuda'.", backend="cuda")
 
 
@@ -161,11 +192,13 @@ def test_aten_refuses_what_torch_lacks(case, cell, need_last, match):
     refuse(match, case, cell, backend="aten", need_last=need_last)
 
 
-def test_cpu_backend_refuses_other_devices():
+@pytest.mark.parametrize("backend", ["cpu", "native"])
+def test_other_devices_are_refused(backend):
     inputs = make_inputs(SMALL, "lstm", torch.float32)
     inputs = inputs._replace(x=inputs.x.to("meta"))
-    with pytest.raises(ValueError, match="backend='cpu' runs on the CPU only; got tensors on meta"):
-        choose("cpu", [inputs], need_last=True)
+    match = f"backend='{backend}' runs on the CPU only; got tensors on meta"
+    with pytest.raises(ValueError, match=match):
+        choose(backend, [inputs], need_last=True)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +221,17 @@ def test_wrong_lengths_are_refused(lengths, match, backend):
         ("lstm", {"cell": "gru"}, "cell must be one of 'coupled', .*; got 'gru'."),
         ("lstm", {"x": torch.zeros(7, 5)}, r"x must have shape \(T, B, I\) .* got \(7, 5\)"),
         ("lstm", {"x": torch.zeros(0, 4, 5)}, r"T, B, I >= 1; got \(0, 4, 5\)"),
+        ("lstm", {"index": torch.zeros(7, 4).long()}, r"x with an index must .*; got \(7, 4, 5\)"),
+        (
+            "lstm",
+            {"x": torch.zeros(9, 5), "index": torch.zeros(7, 4).int()},
+            r"index must have shape \(T, B\) .* got shape \(7, 4\) of torch.int32",
+        ),
+        (
+            "lstm",
+            {"x": torch.zeros(9, 5), "index": torch.full((7, 4), 9)},
+            "index must lie between 0 and U - 1 = 8; got values from 9 to 9",
+        ),
         (
             "lstm",
             {"weight_hh": torch.zeros(33, 11)},

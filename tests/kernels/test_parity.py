@@ -20,22 +20,27 @@ from tests.kernels.cases import (
 ON_CPU = [name for name in BACKENDS if name != "triton"]  # test_triton has the other
 
 
+#: The finest dtype of each backend.
+FINEST = dict.fromkeys(ON_CPU, torch.float64) | {"native": torch.float32}
+
+
 def runner(backend, need_last=True):
     return lambda inputs: lstm_layer([inputs], backend=backend, need_last=need_last)[0]
 
 
-def runs(backend, cell, case):
+def runs(backend, cell, case, dtype):
     """Whether a backend runs a case; test_dispatch has the refusals."""
-    return refusal(backend, make_inputs(case, cell, torch.float32), need_last=False) is None
+    return refusal(backend, make_inputs(case, cell, dtype), need_last=False) is None
 
 
 TRIPLES = {
-    f"{backend}-{cell}-{name}": (backend, cell, case)
+    f"{backend}-{cell}-{name}-{dtype}": (backend, cell, case, dtype)
+    for dtype in TOLERANCES
     for backend in ON_CPU
     if backend != "reference"
     for cell in CELLS
     for name, case in CASES.items()
-    if runs(backend, cell, case)
+    if runs(backend, cell, case, dtype)
 }
 
 
@@ -44,8 +49,7 @@ def block_elements(request, monkeypatch):
     monkeypatch.setattr(cpu, "BLOCK_ELEMENTS", request.param)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
-@pytest.mark.parametrize(("backend", "cell", "case"), TRIPLES.values(), ids=TRIPLES)
+@pytest.mark.parametrize(("backend", "cell", "case", "dtype"), TRIPLES.values(), ids=TRIPLES)
 def test_backend_matches_the_reference(backend, cell, case, dtype, block_elements):
     # torch's fused layer keeps no last cell state of ragged texts; test_dispatch has the refusal.
     with_last = not (backend == "aten" and case.lengths is not None)
@@ -69,7 +73,7 @@ def test_prediction_gives_the_outputs_of_training(backend, cell, case, block_ele
 
 @pytest.mark.parametrize("backend", ON_CPU)
 def test_backward_can_run_twice(backend):
-    inputs = make_inputs(CASES["ragged, unsorted"], "lstm", torch.float64)
+    inputs = make_inputs(CASES["ragged, unsorted"], "lstm", FINEST[backend])
     h = runner(backend, need_last=False)(inputs).h
     first = torch.autograd.grad(h.sum(), inputs.x, retain_graph=True)[0]
     second = torch.autograd.grad(h.sum(), inputs.x)[0]
@@ -81,7 +85,7 @@ def test_gradient_of_the_input_is_made_only_where_asked(backend, monkeypatch):
     module, made = BACKENDS[backend], []
     backward = module.backward
     monkeypatch.setattr(module, "backward", lambda *args: made.append(backward(*args)) or made[-1])
-    inputs = make_inputs(CASES["full"], "lstm", torch.float64)
+    inputs = make_inputs(CASES["full"], "lstm", FINEST[backend])
     for needed in (True, False):
         inputs.x.requires_grad_(needed)
         torch.autograd.grad(runner(backend)(inputs).h.sum(), inputs.weight_hh)
@@ -172,7 +176,7 @@ def test_autocast_casts_the_layer(cell):
 @pytest.mark.parametrize("backend", ON_CPU)
 def test_gradients_through_a_checkpoint(backend):
     """Recomputed in the backward: autograd lets its saved tensors be read once only."""
-    inputs = make_inputs(CASES["ragged, reverse"], "lstm", torch.float64)
+    inputs = make_inputs(CASES["ragged, reverse"], "lstm", FINEST[backend])
 
     def h(x):
         return runner(backend, need_last=False)(inputs._replace(x=x)).h
@@ -185,7 +189,7 @@ def test_gradients_through_a_checkpoint(backend):
 
 @pytest.mark.parametrize("backend", ON_CPU)
 def test_a_second_derivative_is_refused(backend):
-    inputs = make_inputs(CASES["full"], "lstm", torch.float64)
+    inputs = make_inputs(CASES["full"], "lstm", FINEST[backend])
     total = runner(backend)(inputs).h.sum()
     (grad,) = torch.autograd.grad(total, inputs.x, create_graph=True)
     (plain,) = torch.autograd.grad(total, inputs.x, retain_graph=True)
