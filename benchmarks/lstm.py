@@ -133,7 +133,7 @@ def cells(batch, hidden, dtype, options):
 
 def autograd_loop(layer, x):
     """Run the reference's plain loop, differentiated by autograd, in each direction."""
-    directions = [layer._inputs(x, None, None, 0, k) for k in range(layer.num_directions)]
+    directions = [layer._inputs(x, None, None, None, 0, k) for k in range(layer.num_directions)]
     return torch.cat([reference.lstm_loop(inputs)[0] for inputs in directions], dim=2)
 
 

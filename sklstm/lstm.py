@@ -189,7 +189,7 @@ class LSTM(nn.Module):
         """
         x = input.transpose(0, 1) if self.batch_first else input
         lengths = _own_lengths(lengths)
-        output, h_n, c_n = self._run(x, hx, lengths, need_last=True)
+        output, h_n, c_n = self._run(x, hx, lengths, None, need_last=True)
         if lengths is not None:
             step = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
             output = torch.where((step < lengths.to(x.device)).unsqueeze(2), output, 0.0)
@@ -197,21 +197,26 @@ class LSTM(nn.Module):
 
     def states(
         self,
-        x: Tensor,  # (T, B, I)
+        x: Tensor,  # (T, B, I), or (U, I) with an index
         lengths: Tensor | None = None,  # (B,)
+        index: Tensor | None = None,  # (T, B) the row of x that is read at a step of a text
     ) -> Tensor:
         """Return the output (T, B, directions * H) alone, which more backends can compute.
 
-        From a text's length on it means nothing; whoever pools it masks it.
+        From a text's length on it means nothing; whoever pools it masks it. Inputs that come again
+        and again are given once, with an index; their product with the weights is computed once.
         """
-        return self._run(x, None, _own_lengths(lengths), need_last=False)[0]
+        return self._run(x, None, _own_lengths(lengths), index, need_last=False)[0]
 
-    def _run(self, x, hx, lengths, *, need_last):
-        self._check_input(x, hx)
+    def _run(self, x, hx, lengths, index, *, need_last):
+        if index is not None and self.training and self.input_dropout > 0:  # then no two are equal
+            x, index = nn.functional.embedding(index, x), None
+        if index is None:
+            self._check_input(x, hx)
         h_n, c_n = [], []
         for layer in range(self.num_layers):
             directions = [
-                self._inputs(x, hx, lengths, layer, direction)
+                self._inputs(x, hx, lengths, index, layer, direction)
                 for direction in range(self.num_directions)
             ]
             results = lstm_layer(directions, backend=self.backend, need_last=need_last)
@@ -219,22 +224,25 @@ class LSTM(nn.Module):
             h_n += [result.h_last for result in results]
             c_n += [result.c_last for result in results]
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+            index = None
             if layer + 1 < self.num_layers:
                 x = self._drop(x, x.shape, self.dropout)
         if not need_last:
             return x, None, None
         return x, torch.stack(h_n), torch.stack(c_n)
 
-    def _inputs(self, x, hx, lengths, layer, direction):
+    def _inputs(self, x, hx, lengths, index, layer, direction):
         """Return what the kernels want to see for one direction of a layer."""
         suffix = self._suffixes(layer)[direction]
         own = {name: getattr(self, name + suffix) for name in self._shapes(layer)}
-        h0, c0 = self._first_states(x, hx, self.num_directions * layer + direction)
+        n_steps, n_texts = (x if index is None else index).shape[:2]
+        h0, c0 = self._first_states(x, n_texts, hx, self.num_directions * layer + direction)
         weight_hh = own.pop("weight_hh")
         bias = own.pop("bias_ih") + own.pop("bias_hh") if self.bias else None
-        zone_h, zone_c = self._zones(h0, (x.shape[0], *h0.shape))
+        zone_h, zone_c = self._zones(h0, (n_steps, *h0.shape))
         return Inputs(
             x=self._drop(x, (1, *x.shape[1:]), self.input_dropout),
+            index=index,
             weight_hh=self._drop(weight_hh, weight_hh.shape, self.weight_dropout),
             bias=weight_hh.new_zeros(weight_hh.shape[0]) if bias is None else bias,
             h0=h0,
@@ -270,11 +278,11 @@ class LSTM(nn.Module):
     def _suffixes(self, layer):
         return (f"_l{layer}", f"_l{layer}_reverse")[: self.num_directions]
 
-    def _first_states(self, x, hx, index):
+    def _first_states(self, like, n_texts, hx, number):
         if hx is None:
-            zeros = x.new_zeros(x.shape[1], self.hidden_size)
+            zeros = like.new_zeros(n_texts, self.hidden_size)
             return zeros, zeros
-        return hx[0][index], hx[1][index]
+        return hx[0][number], hx[1][number]
 
     def _check_input(self, x, hx):
         if x.ndim != 3 or x.shape[2] != self.input_size or 0 in x.shape[:2]:

@@ -120,14 +120,19 @@ class LSTMTextNetwork(nn.Module):
         if self.training and self.word_dropout > 0:
             dropped = self._mask(self.embedding.weight, ids.shape, self.word_dropout) == 0
             ids = torch.where(dropped & (ids != PADDING), UNKNOWN, ids)
-        embedded = self.embedding(ids)
+        # Most tokens of a batch come more than once; what can be, is done once for all.
+        different, index = ids.unique(return_inverse=True)
+        embedded = self.embedding(different)
         if self.training and self.embedding_dropout > 0:
-            mask = self._mask(embedded, embedded.shape[1:], self.embedding_dropout)
-            embedded = embedded * mask
-        states = self.lstm.states(embedded, lengths)
+            embedded = nn.functional.embedding(index, embedded)
+            embedded = embedded * self._mask(embedded, embedded.shape[1:], self.embedding_dropout)
+            index = None
+        states = self.lstm.states(embedded, lengths, index)
         live = (ids != PADDING).unsqueeze(2)
         if self.attention == "dot":
             states = attend(states, live)
+        if index is not None and "embedding_mean" in self.pooling:
+            embedded = nn.functional.embedding(index, embedded)
         pooled = [
             pool(embedded if name == "embedding_mean" else states, live)
             for name, pool in zip(self.pooling, self.pools, strict=True)

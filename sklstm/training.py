@@ -10,7 +10,6 @@ from skorch.callbacks import (
     Callback,
     EarlyStopping,
     EpochTimer,
-    GradientNormClipping,
     LRScheduler,
     PassthroughScoring,
     PrintLog,
@@ -20,7 +19,9 @@ from skorch.history import History
 from torch import Tensor
 
 from sklstm.batching import Batch, TrainingBatches
+from sklstm.kernels.memory import reused_memory
 from sklstm.network import LSTMTextNetwork
+from sklstm.optimizer import LazyAdamW
 
 # Gradients of recurrent networks explode now and then (Pascanu et al. 2013); this norm is the
 # one of Miyato et al. (2017).
@@ -138,26 +139,56 @@ def _raised_in_skorch(error: BaseException) -> bool:
     return traceback.tb_frame.f_globals.get("__name__", "").startswith("skorch.callbacks")
 
 
-class WeightAverage(Callback):
-    """Averages the weights over the updates and shows the average between epochs.
+class GradientClipping(Callback):
+    """Scales the gradients so that all together have a norm of at most ``max_norm``.
 
-    An exponential moving average with bias correction: after n updates the newest weights
-    count (1 - decay) / (1 - decay ** n), so that the first ones do not linger.
+    skorch's GradientNormClipping does not know the embedding's gradient, which is sparse.
+    """
+
+    def __init__(self, max_norm: float):
+        self.max_norm = max_norm
+
+    @torch.no_grad()
+    def on_grad_computed(self, net, named_parameters, **kwargs):
+        """Scale the gradients in place."""
+        grads = [parameter.grad for _, parameter in named_parameters if parameter.grad is not None]
+        grads = [grad._values() if grad.is_sparse else grad for grad in grads]
+        norm = torch.stack(torch._foreach_norm(grads)).norm()
+        torch._foreach_mul_(grads, (self.max_norm / (norm + 1e-6)).clamp(max=1.0))
+
+
+class Weights(Callback):
+    """Shows between the epochs what weights there are, or a moving average of them.
+
+    During an epoch the rows of the embedding stand where they were read last (``optimizer.py``); at
+    its end all make up. The average is exponential with bias correction: after n updates the newest
+    weights count (1 - decay) / (1 - decay ** n), so that the first ones do not linger.
 
     Parameters
     ----------
-    decay : float
-        Weight of the past at each update.
+    decay : float or None
+        Weight of the past in the average at each update; None averages nothing.
     """
 
-    def __init__(self, decay: float):
+    def __init__(self, decay: float | None):
         self.decay = decay
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Forget earlier averages."""
         self.n_updates_ = 0
-        self.average_ = [p.detach().clone() for p in net.module_.parameters()]
         self.training_weights_ = None
+        embedding = net.module_.embedding
+        if embedding.weight.device.type == "cpu":  # a card moves all rows in no time
+            net.optimizer_.begin(embedding, self.decay)
+        # The optimiser averages the rows it lets stay behind.
+        self.averaged_ = [p for p in net.module_.parameters() if not self._stays_behind(net, p)]
+        self.average_ = [p.detach().clone() for p in self.averaged_] if self.decay else []
+
+    @staticmethod
+    def _stays_behind(net, parameter):
+        return net.optimizer_.embedding is not None and (
+            parameter is net.optimizer_.embedding.weight
+        )
 
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Put the weights in training back."""
@@ -169,19 +200,33 @@ class WeightAverage(Callback):
     def on_batch_end(self, net, batch=None, training=False, **kwargs):
         """Move the average towards the newest weights."""
         self.n_updates_ += 1
-        share = (1 - self.decay) / (1 - self.decay**self.n_updates_)
-        torch._foreach_lerp_(self.average_, list(net.module_.parameters()), share)
+        if self.decay:
+            share = (1 - self.decay) / (1 - self.decay**self.n_updates_)
+            torch._foreach_lerp_(self.average_, self.averaged_, share)
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        """Show the average to the callbacks that follow, which judge and keep weights."""
-        self.training_weights_ = [p.detach().clone() for p in net.module_.parameters()]
-        _copy_weights(self.average_, net.module_)
+        """Let the rows make up; show the average to the callbacks that follow."""
+        if net.optimizer_.embedding is not None:
+            net.optimizer_.rows.catch_up_all()
+        if self.decay:
+            self.training_weights_ = [p.detach().clone() for p in net.module_.parameters()]
+            self._show_average(net)
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Leave the average in the network, also where training ended inside an epoch."""
-        if self.training_weights_ is None and self.n_updates_ > 0:
-            _copy_weights(self.average_, net.module_)
-        self.average_ = self.training_weights_ = None
+        if net.optimizer_.embedding is not None:
+            net.optimizer_.rows.catch_up_all()
+        if self.decay and self.training_weights_ is None and self.n_updates_ > 0:
+            self._show_average(net)
+        net.optimizer_.finish()
+        self.averaged_ = self.average_ = self.training_weights_ = None
+
+    @torch.no_grad()
+    def _show_average(self, net):
+        for parameter, average in zip(self.averaged_, self.average_, strict=True):
+            parameter.copy_(average)
+        if net.optimizer_.embedding is not None:
+            net.module_.embedding.weight.copy_(net.optimizer_.rows.average)
 
 
 @torch.no_grad()
@@ -309,15 +354,14 @@ def build_net(
     is shown, judged, kept if it is the best, and printed.
     """
     callbacks = [
-        ("sklstm_clip", GradientNormClipping(MAX_GRADIENT_NORM)),
+        ("sklstm_clip", GradientClipping(MAX_GRADIENT_NORM)),
         ("sklstm_diverged", Diverged()),
     ]
     if schedule is not None:
         callbacks.append(
             ("sklstm_schedule", LRScheduler("LambdaLR", lr_lambda=schedule, step_every="batch"))
         )
-    if ema:
-        callbacks.append(("sklstm_ema", WeightAverage(ema)))
+    callbacks.append(("sklstm_weights", Weights(ema)))
     if judge is not None:
         keep_best = patience is not None
         callbacks.append(("sklstm_judge", Judge(judge, monitor=monitor, keep_best=keep_best)))
@@ -334,7 +378,7 @@ def build_net(
         criterion=torch.nn.CrossEntropyLoss,
         criterion__reduction="none",
         criterion__label_smoothing=label_smoothing,
-        optimizer=torch.optim.AdamW,
+        optimizer=LazyAdamW,
         optimizer__fused=True,
         optimizer__weight_decay=weight_decay,
         # Biases are not decayed, as is usual for AdamW.
@@ -391,7 +435,8 @@ def train(net: TextNet, batches: TrainingBatches, *, max_epochs: int) -> bool:
     interrupted = False
     net.notify("on_train_begin", X=batches, y=None)
     try:
-        net.fit_loop(batches, epochs=max_epochs)
+        with reused_memory():
+            net.fit_loop(batches, epochs=max_epochs)
     except TrainingStopped:
         pass
     except KeyboardInterrupt:

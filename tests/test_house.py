@@ -21,7 +21,7 @@ FLOORS = [
     {"kernels.autograd"},
     {"kernels.dispatch"},
     {"kernels"},
-    {"tokenizers", "checks", "datasets"},
+    {"tokenizers", "checks", "datasets", "optimizer"},
     {"vectorizer", "lstm"},
     {"network", "batching"},
     {"prediction"},

@@ -95,7 +95,9 @@ def test_dropout_acts_while_training_only(kind):
 def test_embedding_dropout_is_the_same_for_all_tokens_of_a_text():
     network = build(embedding_dropout=0.5, pooling=("embedding_mean",))
     seen = []
-    network.lstm.states = lambda embedded, lengths: seen.append(embedded) or torch.zeros(5, 3, 8)
+    network.lstm.states = lambda embedded, lengths, index: (
+        seen.append(embedded) or torch.zeros(5, 3, 8)
+    )
     network.pool(IDS, LENGTHS)
     ratio = seen[0][:4, 0] / network.embedding.weight[IDS[:4, 0].long()]
     torch.testing.assert_close(ratio, ratio[:1].expand(4, -1))
@@ -104,11 +106,22 @@ def test_embedding_dropout_is_the_same_for_all_tokens_of_a_text():
 
 def test_word_dropout_leaves_padding_alone():
     network = build(word_dropout=0.9)
+    different, index = [], []
+    network.embedding.register_forward_pre_hook(lambda _, inputs: different.append(inputs[0]))
+    states = network.lstm.states
+    network.lstm.states = lambda x, lengths, rows: index.append(rows) or states(x, lengths, rows)
+    network.pool(IDS, LENGTHS)
+    seen = different[0][index[0]]
+    assert torch.equal(seen == 0, IDS == 0)
+    assert (seen == 1).any()
+
+
+def test_tokens_that_come_again_are_embedded_once():
+    network = build()
     seen = []
     network.embedding.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    network.pool(IDS, LENGTHS)
-    assert torch.equal(seen[0] == 0, IDS == 0)
-    assert (seen[0] == 1).any()
+    network.pool(IDS.clamp(max=4), LENGTHS)
+    assert seen[0].tolist() == [0, 3, 4]
 
 
 def test_seeds_decide_the_first_weights():

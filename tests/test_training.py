@@ -11,7 +11,6 @@ from skorch.callbacks import Callback
 from sklstm.batching import Batch, RaggedIds, TrainingBatches
 from sklstm.training import (
     Schedule,
-    WeightAverage,
     build_net,
     count_epochs,
     go_on,
@@ -91,12 +90,11 @@ def test_average_matches_its_formula():
     """After n updates: the weighted mean of all weights seen, newest 1, then decay, decay**2."""
     seen = []
 
-    class Spy(WeightAverage):
+    class Spy(Callback):
         def on_batch_end(self, net, **kwargs):
             seen.append(net.module_.head.weight.detach().clone())
-            super().on_batch_end(net, **kwargs)
 
-    net = build_net(settings(), user_callbacks=[("average", Spy(0.8))], **SETTINGS)
+    net = build_net(settings(), ema=0.8, user_callbacks=[("spy", Spy())], **SETTINGS)
     train(net, batches(), max_epochs=2)
     weights = 0.8 ** np.arange(len(seen))[::-1]
     expected = sum(w * x for w, x in zip(weights / weights.sum(), seen, strict=True))
