@@ -94,6 +94,7 @@ class Ours:
             "num_layers": 1,
             "bidirectional": True,
             "attention": None,
+            "segments": None,
             "pooling": ("mean",),
             "dropout": 0.0,
             "embedding_dropout": 0.0,

@@ -80,6 +80,12 @@ class LSTMTextClassifier(
         Whether each state is replaced by the mean of all states of its text, weighted by their
         likeness to it (dot-product self-attention), before pooling. Its memory grows with the
         square of the length.
+    segments : int or None, default=None
+        Tokens after which a text is cut. Its rows of so many tokens, the last one shorter, run
+        through the LSTM side by side, each from a state of 0 and with dropout masks of its own,
+        and their states are pooled together ('last' takes the last state of the last row and,
+        backwards, that of the first). Fits on long texts take less time, but no state knows what
+        stands in another row. Texts that are not longer are read as without it.
     pooling : str or tuple of str, default=('max', 'mean', 'embedding_mean')
         What becomes the representation of a text: 'last' state, 'mean' or 'max' over the states,
         'attention' (a learnt weighted mean), 'embedding_mean' (the mean of the embeddings, past
@@ -177,8 +183,10 @@ class LSTMTextClassifier(
     References
     ----------
     Hochreiter & Schmidhuber (1997) for the LSTM; Maini et al. (2020), Why and when should you
-    pool? for the pooling; Gal & Ghahramani (2016) for the dropout of whole columns; Merity, Keskar
-    & Socher (2018) for that of weights; Guo et al. (2017) for the temperature.
+    pool? for the pooling; Johnson & Zhang (2016), Supervised and semi-supervised text
+    categorization using LSTM for region embeddings, for the segments; Gal & Ghahramani (2016) for
+    the dropout of whole columns; Merity, Keskar & Socher (2018) for that of weights; Guo et al.
+    (2017) for the temperature.
 
     Examples
     --------
@@ -200,6 +208,7 @@ class LSTMTextClassifier(
         "bidirectional": ["boolean"],
         "cell": [StrOptions(set(CELLS))],
         "attention": [StrOptions({"dot"}), None],
+        "segments": [Interval(numbers.Integral, 1, None, closed="left"), None],
         "pooling": [StrOptions(set(POOLINGS)), tuple, list],
         "dropout": [Interval(numbers.Real, 0, 1, closed="left")],
         "embedding_dropout": [Interval(numbers.Real, 0, 1, closed="left")],
@@ -242,6 +251,7 @@ class LSTMTextClassifier(
         bidirectional=True,
         cell="lstm",
         attention=None,
+        segments=None,
         pooling=("max", "mean", "embedding_mean"),
         # regularisation
         dropout=0.5,
@@ -281,6 +291,7 @@ class LSTMTextClassifier(
         self.bidirectional = bidirectional
         self.cell = cell
         self.attention = attention
+        self.segments = segments
         self.pooling = pooling
         self.dropout = dropout
         self.embedding_dropout = embedding_dropout
@@ -631,6 +642,7 @@ class LSTMTextClassifier(
             "bidirectional": self.bidirectional,
             "cell": self.cell,
             "attention": self.attention,
+            "segments": self.segments,
             "pooling": (self.pooling,) if isinstance(self.pooling, str) else tuple(self.pooling),
             "dropout": self.dropout,
             "embedding_dropout": self.embedding_dropout,

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sklstm.lstm import LSTM, dropout_mask
+from sklstm.segments import Rearranged, find_rows
 from sklstm.vectorizer import PADDING, UNKNOWN
 
 
@@ -23,6 +24,9 @@ class LSTMTextNetwork(nn.Module):
     attention : {'dot'} or None
         Whether each state is replaced by the mean of all states, weighted by the softmax of
         its dot products with them.
+    segments : int or None
+        Tokens after which a text is cut: each row of so many runs through the LSTM by itself, and
+        the states of all rows are those of the text.
     pooling : tuple of str
         Names of ``POOLINGS``, concatenated in this order.
     dropout : float
@@ -49,6 +53,7 @@ class LSTMTextNetwork(nn.Module):
         num_layers: int,
         bidirectional: bool,
         attention: str | None,
+        segments: int | None,
         pooling: tuple[str, ...],
         dropout: float,
         embedding_dropout: float,
@@ -63,6 +68,7 @@ class LSTMTextNetwork(nn.Module):
     ):
         super().__init__()
         self.attention = attention
+        self.segments = segments
         self.pooling = pooling
         self.dropout = dropout
         self.embedding_dropout = embedding_dropout
@@ -124,7 +130,7 @@ class LSTMTextNetwork(nn.Module):
         if self.training and self.embedding_dropout > 0:
             mask = self._mask(embedded, embedded.shape[1:], self.embedding_dropout)
             embedded = embedded * mask
-        states = self.lstm.states(embedded, lengths)
+        states = self._states(embedded, lengths)
         live = (ids != PADDING).unsqueeze(2)
         if self.attention == "dot":
             states = attend(states, live)
@@ -133,6 +139,16 @@ class LSTMTextNetwork(nn.Module):
             for name, pool in zip(self.pooling, self.pools, strict=True)
         ]
         return torch.cat(pooled, dim=1)
+
+    def _states(self, embedded, lengths):
+        """Return the states (T, B, F) of the LSTM, which reads long texts in segments."""
+        if self.segments is None or int(lengths.max()) <= self.segments:
+            return self.lstm.states(embedded, lengths)
+        rows = find_rows(
+            lengths, n_steps=len(embedded), width=self.segments, device=embedded.device
+        )
+        states = self.lstm.states(Rearranged.apply(embedded, rows.cut, rows.join), rows.lengths)
+        return Rearranged.apply(states, rows.join, rows.cut)
 
     def _drop(self, x, p):
         if not self.training or p == 0:

@@ -53,6 +53,28 @@ def test_probabilities_do_not_depend_on_the_texts_beside(
     assert len(np.unique(together.round(6), axis=0)) > 5
 
 
+@pytest.mark.parametrize("pooling", ["last", "mean", "max", "attention", "embedding_mean"])
+@pytest.mark.parametrize("backend", ["aten", "cpu"])
+def test_segments_do_not_depend_on_the_texts_beside(texts, labels, pooling, backend):
+    changes = {"pooling": pooling, "backend": backend, "num_layers": 2, "max_epochs": 2}
+    model = LSTMTextClassifier(**(TINY | changes), segments=3).fit(texts, labels)
+    mixed = [*UNUSUAL, *TEXTS, *(word * n for word in ("good ", "bad ") for n in (3, 4, 100))]
+    together = model.predict_proba(mixed)
+    alone = np.vstack([model.predict_proba([text]) for text in mixed])
+    np.testing.assert_allclose(alone, together, rtol=0, atol=1e-6)
+
+
+def test_segments_change_long_texts_alone(tiny, texts, labels):
+    longest = max(len(text.split()) for text in texts)
+    without = tiny.fit(texts, labels).predict_proba(texts)
+    for segments, same in ((longest, True), (2, False)):
+        model = clone(tiny).set_params(segments=segments).fit(texts, labels)
+        assert np.array_equal(model.predict_proba(texts), without) == same
+        assert model.score(texts, labels) >= 0.8
+        again = pickle.loads(pickle.dumps(model))
+        np.testing.assert_array_equal(again.predict_proba(texts), model.predict_proba(texts))
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_cell_learns_repeats_and_travels(tiny, texts, labels, cell):
     tiny.set_params(cell=cell, max_epochs=20, zoneout=0.1, recurrent_dropout=0.1, num_layers=2)
@@ -393,7 +415,10 @@ def test_going_on_with_another_network_is_refused(fitted, texts, labels):
     for method in (fitted.fit, fitted.partial_fit):
         with pytest.raises(ValueError, match=f"{sentence} got 16. Use fit with warm_start=False"):
             method(texts, labels)
-    fitted.set_params(hidden_size=8, dropout=0.25).fit(texts, labels)
+    fitted.set_params(hidden_size=8, segments=5)
+    with pytest.raises(ValueError, match="segments must stay None, as in the fit .* got 5"):
+        fitted.fit(texts, labels)
+    fitted.set_params(segments=None, dropout=0.25).fit(texts, labels)
     assert fitted.net_.module_.dropout == 0.25
 
 
@@ -596,6 +621,7 @@ def test_bad_input_keeps_an_earlier_fit(fitted, changes, match):
     ("parameters", "match"),
     [
         ({"hidden_size": 0}, r"The 'hidden_size' parameter .* in the range \[1, inf\). Got 0"),
+        ({"segments": 0}, r"The 'segments' parameter .* in the range \[1, inf\) or None. Got 0"),
         ({"dropout": 1.0}, r"The 'dropout' parameter .* in the range \[0.0, 1.0\). Got 1.0"),
         (
             {"backend": "cuda"},
