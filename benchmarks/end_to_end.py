@@ -105,6 +105,7 @@ class Ours:
             "zoneout": 0.0,
             "cell": "lstm",
             "backend": backend,
+            "precision": "float32",
             "generator": torch.Generator().manual_seed(0),
         }
         self.batches = TrainingBatches(

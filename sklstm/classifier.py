@@ -41,6 +41,7 @@ from sklstm.training import (
     SCHEDULES,
     Schedule,
     build_net,
+    check_precision,
     count_epochs,
     go_on,
     resolve_device,
@@ -148,6 +149,12 @@ class LSTMTextClassifier(
         since texts come in whole batches; use ``scoring``.
     device : str, default='auto'
         'cpu', 'cuda', ...; 'auto' is CUDA where there is one.
+    precision : {'auto', 'float32', 'bfloat16'}, default='auto'
+        What the LSTM computes in; weights, optimiser, pooling and loss are in float32 always.
+        'auto' trains in bfloat16 where there are matrix units for it (a CPU with Intel's AMX, a
+        CUDA card of compute capability 8 or more) and in float32 elsewhere, and always judges and
+        predicts in float32. 'bfloat16' is for prediction too, on any device; what it gains depends
+        on the hardware. 'float32' is for everything, and makes no difference between devices.
     backend : {'auto', 'aten', 'cpu', 'reference', 'triton'}, default='auto'
         Implementation of the LSTM; a name gives that one or an error.
     random_state : int, RandomState instance or None, default=None
@@ -234,6 +241,7 @@ class LSTMTextClassifier(
         "calibrate": ["boolean"],
         "callbacks": [list, None],
         "device": [str],
+        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "backend": [StrOptions({"auto", *BACKENDS})],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -280,6 +288,7 @@ class LSTMTextClassifier(
         callbacks=None,
         # machine
         device="auto",
+        precision="auto",
         backend="auto",
         random_state=None,
         verbose=0,
@@ -317,6 +326,7 @@ class LSTMTextClassifier(
         self.calibrate = calibrate
         self.callbacks = callbacks
         self.device = device
+        self.precision = precision
         self.backend = backend
         self.random_state = random_state
         self.verbose = verbose
@@ -550,7 +560,9 @@ class LSTMTextClassifier(
         """Check all parameters; return the device."""
         self._validate_params()  # scikit-learn leaves it out from the second partial_fit on
         check_pooling(self.pooling, POOLINGS)
-        return resolve_device(self.device)
+        device = resolve_device(self.device)
+        check_precision(self.precision, device)
+        return device
 
     def _check_data(self, X, y, sample_weight, classes, names=("X", "y")):
         """Return the classes and the texts with their targets and weights."""
@@ -652,6 +664,7 @@ class LSTMTextClassifier(
             "weight_dropout": self.weight_dropout,
             "zoneout": self.zoneout,
             "backend": self.backend,
+            "precision": self.precision,
             "generator": generator,
         }
 

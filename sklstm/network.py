@@ -1,10 +1,12 @@
 """Ids to logits: embedding, LSTM, pooling, head."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
 from sklstm.lstm import LSTM, dropout_mask
-from sklstm.segments import Rearranged, find_rows
+from sklstm.segments import find_rows, rearrange
 from sklstm.vectorizer import PADDING, UNKNOWN
 
 
@@ -39,6 +41,9 @@ class LSTMTextNetwork(nn.Module):
         Of the LSTM; see :class:`~sklstm.lstm.LSTM`.
     cell, backend : str
         Of the LSTM; see :class:`~sklstm.lstm.LSTM`.
+    precision : {'auto', 'float32', 'bfloat16'}
+        What the LSTM computes in. 'auto' is bfloat16 while training on a device with units for
+        it, and float32 otherwise. Everything around the LSTM is in the weights' dtype always.
     generator : torch.Generator
         Source of the first weights and of all dropout.
     """
@@ -64,6 +69,7 @@ class LSTMTextNetwork(nn.Module):
         zoneout: float,
         cell: str,
         backend: str,
+        precision: str,
         generator: torch.Generator,
     ):
         super().__init__()
@@ -73,6 +79,7 @@ class LSTMTextNetwork(nn.Module):
         self.dropout = dropout
         self.embedding_dropout = embedding_dropout
         self.word_dropout = word_dropout
+        self.precision = precision
         self.generator = generator
         # skip_init leaves torch's global random state alone; the weights are drawn below.
         self.embedding = nn.utils.skip_init(nn.Embedding, n_ids, embedding_dim, padding_idx=PADDING)
@@ -130,7 +137,10 @@ class LSTMTextNetwork(nn.Module):
         if self.training and self.embedding_dropout > 0:
             mask = self._mask(embedded, embedded.shape[1:], self.embedding_dropout)
             embedded = embedded * mask
-        states = self._states(embedded, lengths)
+        with self._casting(embedded.device):
+            states = self._states(embedded, lengths)
+        # A sum over a text, or a softmax, has more digits than bfloat16.
+        states = states.to(embedded.dtype)
         live = (ids != PADDING).unsqueeze(2)
         if self.attention == "dot":
             states = attend(states, live)
@@ -140,6 +150,13 @@ class LSTMTextNetwork(nn.Module):
         ]
         return torch.cat(pooled, dim=1)
 
+    def _casting(self, device):
+        """Return the context that makes the LSTM compute in bfloat16, or one that does nothing."""
+        by_itself = self.precision == "auto" and self.training and has_bfloat16_units(device)
+        if by_itself or self.precision == "bfloat16":
+            return torch.autocast(device.type, torch.bfloat16)
+        return nullcontext()
+
     def _states(self, embedded, lengths):
         """Return the states (T, B, F) of the LSTM, which reads long texts in segments."""
         if self.segments is None or int(lengths.max()) <= self.segments:
@@ -147,8 +164,8 @@ class LSTMTextNetwork(nn.Module):
         rows = find_rows(
             lengths, n_steps=len(embedded), width=self.segments, device=embedded.device
         )
-        states = self.lstm.states(Rearranged.apply(embedded, rows.cut, rows.join), rows.lengths)
-        return Rearranged.apply(states, rows.join, rows.cut)
+        states = self.lstm.states(rearrange(embedded, rows.cut), rows.lengths)
+        return rearrange(states, rows.join)
 
     def _drop(self, x, p):
         if not self.training or p == 0:
@@ -157,6 +174,20 @@ class LSTMTextNetwork(nn.Module):
 
     def _mask(self, like, shape, p):
         return dropout_mask(like, shape, p=p, generator=self.generator)
+
+
+def has_bfloat16_units(device: torch.device) -> bool:
+    """Return whether a device multiplies bfloat16 in matrix units, faster than float32.
+
+    On a CPU that is Intel's AMX. Vector units for it (AVX-512's) do not count: whether they make up
+    for the casts has not been measured. A torch too old to tell of AMX is taken at its silence.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)  # older cards emulate it
+    if device.type != "cpu":
+        return False
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16", False))
 
 
 def attend(

@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 class Rows(NamedTuple):
-    """Where each step of each text goes, as flat indexes; -1 where there is padding.
+    """Where the steps of rows and texts come from, as flat indexes; the padding's mean nothing.
 
     A text takes as many of the R rows as it fills, so that no row is empty.
     """
 
     lengths: Tensor  # (R,)
-    cut: Tensor  # (n, R) from steps and texts, T * B of them
-    join: Tensor  # (T, B) from steps and rows, n * R of them
+    cut: Tensor  # (n, R) the place among the T * B of the texts
+    join: Tensor  # (T, B) the place among the n * R of the rows
 
 
 def find_rows(
@@ -24,7 +24,7 @@ def find_rows(
     width: int,
     device: torch.device,
 ) -> Rows:
-    """Return the rows of ``width`` steps that texts are cut into, the last of each may be shorter.
+    """Return the rows of ``width`` steps that texts are cut into; a text's last may be shorter.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def find_rows(
     >>> rows.lengths.tolist()  # the first text's first three, the second text, the first's last two
     [3, 1, 2]
     >>> rows.cut.tolist()
-    [[0, 1, 6], [2, -1, 8], [4, -1, -1]]
+    [[0, 1, 6], [2, 0, 8], [4, 0, 0]]
     """
     lengths, n_texts = lengths.cpu(), len(lengths)
     first = torch.arange(0, n_steps, width).unsqueeze(1)
@@ -50,28 +50,14 @@ def find_rows(
     join = (time % width).unsqueeze(1) * n_rows + row[time // width]
     return Rows(
         row_lengths,
-        torch.where(step < row_lengths, cut, -1).to(device),
-        torch.where(time.unsqueeze(1) < lengths, join, -1).to(device),
+        torch.where(step < row_lengths, cut, 0).to(device),
+        torch.where(time.unsqueeze(1) < lengths, join, 0).to(device),
     )
 
 
-class Rearranged(torch.autograd.Function):
-    """Steps in another place, 0 where none comes; the gradient goes back by the inverse index.
-
-    Both ways gather: the scatter that torch would make of the gradient is many times slower.
-    """
-
-    @staticmethod
-    def forward(ctx, x, index, inverse):
-        """Return what ``index`` (T', B') names of x (T, B, F), as (T', B', F)."""
-        ctx.save_for_backward(index, inverse)
-        flat = index.flatten()
-        taken = x.flatten(0, 1).index_select(0, flat.clamp(min=0))
-        taken.masked_fill_((flat < 0).unsqueeze(1), 0.0)
-        return taken.view(*index.shape, x.shape[2])
-
-    @staticmethod
-    def backward(ctx, grad):
-        """Return the gradient of x."""
-        index, inverse = ctx.saved_tensors
-        return Rearranged.apply(grad, inverse, index), None, None
+def rearrange(
+    x: Tensor,  # (T, B, F)
+    index: Tensor,  # (T', B') flat indexes
+) -> Tensor:
+    """Return the steps that an index names, (T', B', F)."""
+    return x.flatten(0, 1).index_select(0, index.flatten()).view(*index.shape, x.shape[2])

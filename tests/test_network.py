@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sklstm.network import POOLINGS, LSTMTextNetwork, attend
+from sklstm import lstm
+from sklstm.network import POOLINGS, LSTMTextNetwork, attend, has_bfloat16_units
 
 SETTINGS = {
     "n_ids": 20,
@@ -25,6 +26,7 @@ SETTINGS = {
     "zoneout": 0.0,
     "cell": "lstm",
     "backend": "auto",
+    "precision": "float32",
 }
 IDS = torch.tensor([[3, 4, 5, 6, 0], [7, 8, 9, 0, 0], [10, 0, 0, 0, 0]], dtype=torch.int32).T
 LENGTHS = torch.tensor([4, 3, 1])
@@ -166,6 +168,58 @@ def test_padding_has_no_embedding_and_gets_no_gradient():
     network(IDS, LENGTHS).sum().backward()
     assert not network.embedding.weight.grad[0].any()
     assert network.embedding.weight.grad[3:11].abs().sum(dim=1).all()
+
+
+def dtypes_seen(network):
+    """Return the dtypes of the inputs and the states of the LSTM's kernels in one call."""
+    seen, run = [], lstm.lstm_layer
+
+    def spy(directions, **kwargs):
+        outputs = run(directions, **kwargs)
+        seen.append(outputs[0].h.dtype)
+        return outputs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lstm, "lstm_layer", spy)
+        logits = network(IDS, LENGTHS)
+    return set(seen), logits
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16"])
+def test_precision_is_that_of_the_lstm_alone(monkeypatch, has_units, training, precision):
+    monkeypatch.setattr("sklstm.network.has_bfloat16_units", lambda device: has_units)
+    network = build(precision=precision, num_layers=2, pooling=tuple(POOLINGS), attention="dot")
+    pooled = []
+    for pool in network.pools:
+        pool.register_forward_hook(lambda _, inputs, output: pooled.extend([*inputs, output]))
+    dtypes, logits = dtypes_seen(network.train(training))
+    short = precision == "bfloat16" or (precision == "auto" and training and has_units)
+    assert dtypes == {torch.bfloat16 if short else torch.float32}
+    assert {x.dtype for x in pooled} == {torch.float32, torch.bool}
+    expected = build(num_layers=2, pooling=tuple(POOLINGS), attention="dot")(IDS, LENGTHS)
+    assert logits.dtype == torch.float32 and torch.equal(logits, expected) == (not short)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=0.02)
+    logits.sum().backward()
+    assert {p.grad.dtype for p in network.parameters() if p.grad is not None} == {torch.float32}
+
+
+def test_units_for_bfloat16(monkeypatch):
+    cpu, cuda = torch.device("cpu"), torch.device("cuda:0")
+    for capabilities, expected in (
+        ({"amx_bf16": True}, True),
+        ({"amx_bf16": False, "avx512_bf16": True}, False),
+        ({"architecture": "arm64", "bf16": True}, False),
+    ):
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda of=capabilities: of, raising=False)
+        assert has_bfloat16_units(cpu) is expected
+    monkeypatch.delattr("torch.cpu.get_capabilities")
+    assert has_bfloat16_units(cpu) is False
+    for capability, expected in (((7, 5), False), ((8, 0), True), ((12, 0), True)):
+        monkeypatch.setattr("torch.cuda.get_device_capability", lambda device, of=capability: of)
+        assert has_bfloat16_units(cuda) is expected
+    assert has_bfloat16_units(torch.device("meta")) is False
 
 
 @pytest.mark.parametrize("kind", [name for name in SETTINGS if name.endswith("dropout")])
