@@ -85,8 +85,9 @@ class LSTMTextClassifier(
         Tokens after which a text is cut. Its rows of so many tokens, the last one shorter, run
         through the LSTM side by side, each from a state of 0 and with dropout masks of its own,
         and their states are pooled together ('last' takes the last state of the last row and,
-        backwards, that of the first). Fits on long texts take less time, but no state knows what
-        stands in another row. Texts that are not longer are read as without it.
+        backwards, that of the first). No state knows what stands in another row. That makes fewer
+        steps over wider batches; whether it saves time depends on hardware and lengths. Texts that
+        are not longer are read as without it.
     pooling : str or tuple of str, default=('max', 'mean', 'embedding_mean')
         What becomes the representation of a text: 'last' state, 'mean' or 'max' over the states,
         'attention' (a learnt weighted mean), 'embedding_mean' (the mean of the embeddings, past
