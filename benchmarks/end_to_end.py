@@ -94,6 +94,7 @@ class Ours:
             "num_layers": 1,
             "bidirectional": True,
             "attention": None,
+            "segments": None,
             "pooling": ("mean",),
             "dropout": 0.0,
             "embedding_dropout": 0.0,
@@ -104,6 +105,7 @@ class Ours:
             "zoneout": 0.0,
             "cell": "lstm",
             "backend": backend,
+            "precision": "float32",
             "generator": torch.Generator().manual_seed(0),
         }
         self.batches = TrainingBatches(

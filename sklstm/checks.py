@@ -337,7 +337,8 @@ def check_pooling(pooling, known: Iterable[str]) -> None:
 def check_same_network(earlier: dict, now: dict) -> None:
     """Raise ValueError unless a network of the settings ``now`` can take the earlier weights."""
     sizes = ("embedding_dim", "hidden_size", "num_layers", "bidirectional", "cell", "pooling")
-    for name in sizes:
+    # The weights would fit other segments too, but not what they have learnt to see.
+    for name in (*sizes, "segments"):
         if earlier[name] != now[name]:
             raise ValueError(
                 f"{name} must stay {earlier[name]!r}, as in the fit that warm_start or partial_fit "

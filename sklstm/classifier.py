@@ -41,6 +41,7 @@ from sklstm.training import (
     SCHEDULES,
     Schedule,
     build_net,
+    check_precision,
     count_epochs,
     go_on,
     resolve_device,
@@ -80,6 +81,13 @@ class LSTMTextClassifier(
         Whether each state is replaced by the mean of all states of its text, weighted by their
         likeness to it (dot-product self-attention), before pooling. Its memory grows with the
         square of the length.
+    segments : int or None, default=None
+        Tokens after which a text is cut. Its rows of so many tokens, the last one shorter, run
+        through the LSTM side by side, each from a state of 0 and with dropout masks of its own,
+        and their states are pooled together ('last' takes the last state of the last row and,
+        backwards, that of the first). No state knows what stands in another row. That makes fewer
+        steps over wider batches; whether it saves time depends on hardware and lengths. Texts that
+        are not longer are read as without it.
     pooling : str or tuple of str, default=('max', 'mean', 'embedding_mean')
         What becomes the representation of a text: 'last' state, 'mean' or 'max' over the states,
         'attention' (a learnt weighted mean), 'embedding_mean' (the mean of the embeddings, past
@@ -142,6 +150,12 @@ class LSTMTextClassifier(
         since texts come in whole batches; use ``scoring``.
     device : str, default='auto'
         'cpu', 'cuda', ...; 'auto' is CUDA where there is one.
+    precision : {'auto', 'float32', 'bfloat16'}, default='auto'
+        What the LSTM computes in; weights, optimiser, pooling and loss are in float32 always.
+        'auto' trains in bfloat16 where there are matrix units for it (a CPU with Intel's AMX, a
+        CUDA card of compute capability 8 or more) and in float32 elsewhere, and always judges and
+        predicts in float32. 'bfloat16' is for prediction too, on any device; what it gains depends
+        on the hardware. 'float32' is for everything, and makes no difference between devices.
     backend : {'auto', 'aten', 'cpu', 'reference', 'triton'}, default='auto'
         Implementation of the LSTM; a name gives that one or an error.
     random_state : int, RandomState instance or None, default=None
@@ -177,8 +191,10 @@ class LSTMTextClassifier(
     References
     ----------
     Hochreiter & Schmidhuber (1997) for the LSTM; Maini et al. (2020), Why and when should you
-    pool? for the pooling; Gal & Ghahramani (2016) for the dropout of whole columns; Merity, Keskar
-    & Socher (2018) for that of weights; Guo et al. (2017) for the temperature.
+    pool? for the pooling; Johnson & Zhang (2016), Supervised and semi-supervised text
+    categorization using LSTM for region embeddings, for the segments; Gal & Ghahramani (2016) for
+    the dropout of whole columns; Merity, Keskar & Socher (2018) for that of weights; Guo et al.
+    (2017) for the temperature.
 
     Examples
     --------
@@ -200,6 +216,7 @@ class LSTMTextClassifier(
         "bidirectional": ["boolean"],
         "cell": [StrOptions(set(CELLS))],
         "attention": [StrOptions({"dot"}), None],
+        "segments": [Interval(numbers.Integral, 1, None, closed="left"), None],
         "pooling": [StrOptions(set(POOLINGS)), tuple, list],
         "dropout": [Interval(numbers.Real, 0, 1, closed="left")],
         "embedding_dropout": [Interval(numbers.Real, 0, 1, closed="left")],
@@ -225,6 +242,7 @@ class LSTMTextClassifier(
         "calibrate": ["boolean"],
         "callbacks": [list, None],
         "device": [str],
+        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "backend": [StrOptions({"auto", *BACKENDS})],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -242,6 +260,7 @@ class LSTMTextClassifier(
         bidirectional=True,
         cell="lstm",
         attention=None,
+        segments=None,
         pooling=("max", "mean", "embedding_mean"),
         # regularisation
         dropout=0.5,
@@ -270,6 +289,7 @@ class LSTMTextClassifier(
         callbacks=None,
         # machine
         device="auto",
+        precision="auto",
         backend="auto",
         random_state=None,
         verbose=0,
@@ -281,6 +301,7 @@ class LSTMTextClassifier(
         self.bidirectional = bidirectional
         self.cell = cell
         self.attention = attention
+        self.segments = segments
         self.pooling = pooling
         self.dropout = dropout
         self.embedding_dropout = embedding_dropout
@@ -306,6 +327,7 @@ class LSTMTextClassifier(
         self.calibrate = calibrate
         self.callbacks = callbacks
         self.device = device
+        self.precision = precision
         self.backend = backend
         self.random_state = random_state
         self.verbose = verbose
@@ -539,7 +561,9 @@ class LSTMTextClassifier(
         """Check all parameters; return the device."""
         self._validate_params()  # scikit-learn leaves it out from the second partial_fit on
         check_pooling(self.pooling, POOLINGS)
-        return resolve_device(self.device)
+        device = resolve_device(self.device)
+        check_precision(self.precision, device)
+        return device
 
     def _check_data(self, X, y, sample_weight, classes, names=("X", "y")):
         """Return the classes and the texts with their targets and weights."""
@@ -631,6 +655,7 @@ class LSTMTextClassifier(
             "bidirectional": self.bidirectional,
             "cell": self.cell,
             "attention": self.attention,
+            "segments": self.segments,
             "pooling": (self.pooling,) if isinstance(self.pooling, str) else tuple(self.pooling),
             "dropout": self.dropout,
             "embedding_dropout": self.embedding_dropout,
@@ -640,6 +665,7 @@ class LSTMTextClassifier(
             "weight_dropout": self.weight_dropout,
             "zoneout": self.zoneout,
             "backend": self.backend,
+            "precision": self.precision,
             "generator": generator,
         }
 

@@ -1,9 +1,12 @@
 """Ids to logits: embedding, LSTM, pooling, head."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
 from sklstm.lstm import LSTM, dropout_mask
+from sklstm.segments import find_rows, rearrange
 from sklstm.vectorizer import PADDING, UNKNOWN
 
 
@@ -23,6 +26,9 @@ class LSTMTextNetwork(nn.Module):
     attention : {'dot'} or None
         Whether each state is replaced by the mean of all states, weighted by the softmax of
         its dot products with them.
+    segments : int or None
+        Tokens after which a text is cut: each row of so many runs through the LSTM by itself, and
+        the states of all rows are those of the text.
     pooling : tuple of str
         Names of ``POOLINGS``, concatenated in this order.
     dropout : float
@@ -35,6 +41,9 @@ class LSTMTextNetwork(nn.Module):
         Of the LSTM; see :class:`~sklstm.lstm.LSTM`.
     cell, backend : str
         Of the LSTM; see :class:`~sklstm.lstm.LSTM`.
+    precision : {'auto', 'float32', 'bfloat16'}
+        What the LSTM computes in. 'auto' is bfloat16 while training on a device with units for
+        it, and float32 otherwise. Everything around the LSTM is in the weights' dtype always.
     generator : torch.Generator
         Source of the first weights and of all dropout.
     """
@@ -49,6 +58,7 @@ class LSTMTextNetwork(nn.Module):
         num_layers: int,
         bidirectional: bool,
         attention: str | None,
+        segments: int | None,
         pooling: tuple[str, ...],
         dropout: float,
         embedding_dropout: float,
@@ -59,14 +69,17 @@ class LSTMTextNetwork(nn.Module):
         zoneout: float,
         cell: str,
         backend: str,
+        precision: str,
         generator: torch.Generator,
     ):
         super().__init__()
         self.attention = attention
+        self.segments = segments
         self.pooling = pooling
         self.dropout = dropout
         self.embedding_dropout = embedding_dropout
         self.word_dropout = word_dropout
+        self.precision = precision
         self.generator = generator
         # skip_init leaves torch's global random state alone; the weights are drawn below.
         self.embedding = nn.utils.skip_init(nn.Embedding, n_ids, embedding_dim, padding_idx=PADDING)
@@ -127,7 +140,10 @@ class LSTMTextNetwork(nn.Module):
             embedded = nn.functional.embedding(index, embedded)
             embedded = embedded * self._mask(embedded, embedded.shape[1:], self.embedding_dropout)
             index = None
-        states = self.lstm.states(embedded, lengths, index)
+        with self._casting(embedded.device):
+            states = self._states(embedded, lengths, index)
+        # A sum over a text, or a softmax, has more digits than bfloat16.
+        states = states.to(embedded.dtype)
         live = (ids != PADDING).unsqueeze(2)
         if self.attention == "dot":
             states = attend(states, live)
@@ -139,6 +155,25 @@ class LSTMTextNetwork(nn.Module):
         ]
         return torch.cat(pooled, dim=1)
 
+    def _casting(self, device):
+        """Return the context that makes the LSTM compute in bfloat16, or one that does nothing."""
+        by_itself = self.precision == "auto" and self.training and has_bfloat16_units(device)
+        if by_itself or self.precision == "bfloat16":
+            return torch.autocast(device.type, torch.bfloat16)
+        return nullcontext()
+
+    def _states(self, embedded, lengths, index):
+        """Return the states (T, B, F) of the LSTM, which reads long texts in segments."""
+        if self.segments is None or int(lengths.max()) <= self.segments:
+            return self.lstm.states(embedded, lengths, index)
+        n_steps = len(embedded if index is None else index)
+        rows = find_rows(lengths, n_steps=n_steps, width=self.segments, device=embedded.device)
+        if index is None:
+            embedded = rearrange(embedded, rows.cut)
+        else:
+            index = index.flatten()[rows.cut]
+        return rearrange(self.lstm.states(embedded, rows.lengths, index), rows.join)
+
     def _drop(self, x, p):
         if not self.training or p == 0:
             return x
@@ -146,6 +181,20 @@ class LSTMTextNetwork(nn.Module):
 
     def _mask(self, like, shape, p):
         return dropout_mask(like, shape, p=p, generator=self.generator)
+
+
+def has_bfloat16_units(device: torch.device) -> bool:
+    """Return whether a device multiplies bfloat16 in matrix units, faster than float32.
+
+    On a CPU that is Intel's AMX. Vector units for it (AVX-512's) do not count: whether they make up
+    for the casts has not been measured. A torch too old to tell of AMX is taken at its silence.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)  # older cards emulate it
+    if device.type != "cpu":
+        return False
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16", False))
 
 
 def attend(

@@ -71,6 +71,20 @@ def resolve_device(device: str) -> str:
     return device
 
 
+def check_precision(precision: str, device: str) -> None:
+    """Raise ValueError where bfloat16 is asked for on a device that torch cannot cast on."""
+    if precision != "bfloat16":
+        return
+    try:
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            pass
+    except RuntimeError as error:
+        raise ValueError(
+            f"precision='bfloat16' needs a device that computes in it; got device={device!r}. "
+            "Use precision='auto' or precision='float32'."
+        ) from error
+
+
 class TrainingStopped(Exception):
     """A callback has seen enough epochs."""
 

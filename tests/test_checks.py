@@ -301,9 +301,8 @@ def test_what_are_not_weights_of_classes(class_weight):
 
 
 def test_settings_that_must_stay():
-    earlier = dict.fromkeys(
-        ["embedding_dim", "hidden_size", "num_layers", "bidirectional", "cell", "pooling"], 1
-    )
+    names = ["embedding_dim", "hidden_size", "num_layers", "bidirectional", "cell", "pooling"]
+    earlier = dict.fromkeys([*names, "segments"], 1)
     check_same_network(earlier, earlier | {"dropout": 0.5})
     with pytest.raises(ValueError) as caught:
         check_same_network(earlier, earlier | {"num_layers": 2})

@@ -53,6 +53,28 @@ def test_probabilities_do_not_depend_on_the_texts_beside(
     assert len(np.unique(together.round(6), axis=0)) > 5
 
 
+@pytest.mark.parametrize("pooling", ["last", "mean", "max", "attention", "embedding_mean"])
+@pytest.mark.parametrize("backend", ["aten", "cpu"])
+def test_segments_do_not_depend_on_the_texts_beside(texts, labels, pooling, backend):
+    changes = {"pooling": pooling, "backend": backend, "num_layers": 2, "max_epochs": 2}
+    model = LSTMTextClassifier(**(TINY | changes), segments=3).fit(texts, labels)
+    mixed = [*UNUSUAL, *TEXTS, *(word * n for word in ("good ", "bad ") for n in (3, 4, 100))]
+    together = model.predict_proba(mixed)
+    alone = np.vstack([model.predict_proba([text]) for text in mixed])
+    np.testing.assert_allclose(alone, together, rtol=0, atol=1e-6)
+
+
+def test_segments_change_long_texts_alone(tiny, texts, labels):
+    longest = max(len(text.split()) for text in texts)
+    without = tiny.fit(texts, labels).predict_proba(texts)
+    for segments, same in ((longest, True), (2, False)):
+        model = clone(tiny).set_params(segments=segments).fit(texts, labels)
+        assert np.array_equal(model.predict_proba(texts), without) == same
+        assert model.score(texts, labels) >= 0.8
+        again = pickle.loads(pickle.dumps(model))
+        np.testing.assert_array_equal(again.predict_proba(texts), model.predict_proba(texts))
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_cell_learns_repeats_and_travels(tiny, texts, labels, cell):
     tiny.set_params(cell=cell, max_epochs=20, zoneout=0.1, recurrent_dropout=0.1, num_layers=2)
@@ -67,14 +89,8 @@ def test_every_cell_learns_repeats_and_travels(tiny, texts, labels, cell):
     np.testing.assert_array_equal(back.predict_proba(UNUSUAL), probabilities)
 
 
-def test_cells_differ_and_can_be_searched(tiny, texts, labels):
-    search = GridSearchCV(tiny, {"cell": sorted(CELLS)}, cv=2, scoring="neg_log_loss")
-    search.fit(texts, labels)
-    assert len(set(search.cv_results_["mean_test_score"])) == len(CELLS)
-
-
-def test_learns_what_a_bag_of_words_cannot():
-    """The label is whether "not" stands before the adjective or after it."""
+def word_order(n_texts):
+    """Return texts, and whether "not" stands before the adjective of each or after it."""
     rng = np.random.default_rng(0)
     fillers = ["the", "film", "was", "plot", "it"]
 
@@ -82,8 +98,63 @@ def test_learns_what_a_bag_of_words_cannot():
         words = rng.choice(fillers, size=4).tolist()
         return " ".join([*words, *(("not", "good") if negated else ("good", "not")), *words[:2]])
 
-    negated = np.arange(300) % 2 == 0
-    texts = [text(n) for n in negated]
+    negated = np.arange(n_texts) % 2 == 0
+    return [text(n) for n in negated], negated
+
+
+@pytest.mark.parametrize("changes", [{}, {"cell": "layer_norm", "zoneout": 0.1}], ids=str)
+def test_bfloat16_learns_what_float32_learns(tiny, changes):
+    texts, labels = word_order(300)
+    tiny.set_params(hidden_size=16, **changes)
+    answers = {}
+    for precision in ("float32", "bfloat16"):
+        model = clone(tiny).set_params(precision=precision).fit(texts[:200], labels[:200])
+        assert model.score(texts[200:], labels[200:]) > 0.95
+        answers[precision] = model.predict_proba(texts)
+    assert 0 < np.abs(answers["float32"] - answers["bfloat16"]).max() < 0.2
+    assert {p.dtype for p in model.net_.module_.parameters()} == {torch.float32}
+
+
+def test_bfloat16_keeps_the_promises_of_float32(tiny, texts, labels):
+    model = tiny.set_params(precision="bfloat16", segments=6).fit(texts, labels)
+    mixed = [*UNUSUAL, *TEXTS]
+    probabilities = model.predict_proba(mixed)
+    assert probabilities.dtype == np.float64 and model.transform(mixed).dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-12)
+    alone = np.vstack([model.predict_proba([text]) for text in mixed])
+    np.testing.assert_allclose(alone, probabilities, rtol=0, atol=1e-3)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict_proba(mixed), probabilities)
+    np.testing.assert_array_equal(
+        clone(model).fit(texts, labels).predict_proba(mixed), probabilities
+    )
+    # The weights are those of float32, so that another device may go on in its own way.
+    model.set_params(precision="float32", warm_start=True, max_epochs=1).fit(texts, labels)
+    assert model.net_.module_.precision == "float32"
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+def test_auto_trains_in_bfloat16_where_there_are_units(monkeypatch, tiny, texts, labels, has_units):
+    monkeypatch.setattr("sklstm.network.has_bfloat16_units", lambda device: has_units)
+    models = {p: clone(tiny).set_params(precision=p) for p in ("auto", "float32", "bfloat16")}
+    losses = {p: model.fit(texts, labels).loss_curve_ for p, model in models.items()}
+    assert losses["auto"] == losses["bfloat16" if has_units else "float32"]
+    assert losses["bfloat16"] != losses["float32"]
+    # Prediction with the same weights: auto's is float32's.
+    models["float32"].net_.module_.load_state_dict(models["auto"].net_.module_.state_dict())
+    models["float32"].temperature_ = models["auto"].temperature_
+    answers = [models[p].predict_proba(texts) for p in ("auto", "float32")]
+    np.testing.assert_array_equal(*answers)
+
+
+def test_cells_differ_and_can_be_searched(tiny, texts, labels):
+    search = GridSearchCV(tiny, {"cell": sorted(CELLS)}, cv=2, scoring="neg_log_loss")
+    search.fit(texts, labels)
+    assert len(set(search.cv_results_["mean_test_score"])) == len(CELLS)
+
+
+def test_learns_what_a_bag_of_words_cannot():
+    texts, negated = word_order(300)
     model = LSTMTextClassifier(**(TINY | {"hidden_size": 16})).fit(texts[:200], negated[:200])
     assert model.score(texts[200:], negated[200:]) > 0.95
 
@@ -393,7 +464,10 @@ def test_going_on_with_another_network_is_refused(fitted, texts, labels):
     for method in (fitted.fit, fitted.partial_fit):
         with pytest.raises(ValueError, match=f"{sentence} got 16. Use fit with warm_start=False"):
             method(texts, labels)
-    fitted.set_params(hidden_size=8, dropout=0.25).fit(texts, labels)
+    fitted.set_params(hidden_size=8, segments=5)
+    with pytest.raises(ValueError, match="segments must stay None, as in the fit .* got 5"):
+        fitted.fit(texts, labels)
+    fitted.set_params(segments=None, dropout=0.25).fit(texts, labels)
     assert fitted.net_.module_.dropout == 0.25
 
 
@@ -596,11 +670,13 @@ def test_bad_input_keeps_an_earlier_fit(fitted, changes, match):
     ("parameters", "match"),
     [
         ({"hidden_size": 0}, r"The 'hidden_size' parameter .* in the range \[1, inf\). Got 0"),
+        ({"segments": 0}, r"The 'segments' parameter .* in the range \[1, inf\) or None. Got 0"),
         ({"dropout": 1.0}, r"The 'dropout' parameter .* in the range \[0.0, 1.0\). Got 1.0"),
         (
             {"backend": "cuda"},
             "'backend' parameter .* must be a str among .* Got 'cuda' instead",
         ),
+        ({"precision": "float16"}, "'precision' parameter .* must be a str among .* Got 'float16'"),
         ({"cell": "gru"}, "'cell' parameter .* must be a str among .* Got 'gru' instead"),
         ({"zoneout": 1.0}, r"'zoneout' parameter .* in the range \[0.0, 1.0\). Got 1.0"),
         ({"backend": "aten", "cell": "coupled"}, "backend='aten' has no cell 'coupled'"),

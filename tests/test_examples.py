@@ -87,3 +87,16 @@ def test_benchmark_from_end_to_end(tmp_path):
     result = run(tmp_path, script, *settings)
     assert result.returncode == 0, result.stderr
     assert "sklstm, auto" in result.stdout and (tmp_path / "rows.json").exists()
+
+
+@pytest.mark.slow
+def test_benchmark_of_segments(tmp_path):
+    docstrings = load_docstrings()
+    table = pd.DataFrame({"text": docstrings.data, "label": docstrings.target})
+    table.sample(200, random_state=0).to_csv(tmp_path / "texts.csv", index=False)
+    script = ROOT / "benchmarks" / "segments.py"
+    settings = ["--judge-rows", "100", "--segments", "none", "8", "--seeds", "0"]
+    result = run(tmp_path, script, "--train", "texts.csv", *settings, "--json", "rows.json")
+    assert result.returncode == 0, result.stderr
+    rows = pd.DataFrame(json.loads((tmp_path / "rows.json").read_text())["rows"])
+    assert rows["segments"].fillna(0).tolist() == [0, 8] and rows["log_loss"].nunique() == 2

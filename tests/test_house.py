@@ -22,7 +22,7 @@ FLOORS = [
     {"kernels.dispatch"},
     {"kernels"},
     {"tokenizers", "checks", "datasets", "optimizer"},
-    {"vectorizer", "lstm"},
+    {"vectorizer", "lstm", "segments"},
     {"network", "batching"},
     {"prediction"},
     {"training", "validation"},

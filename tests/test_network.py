@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sklstm.network import POOLINGS, LSTMTextNetwork, attend
+from sklstm import lstm
+from sklstm.network import POOLINGS, LSTMTextNetwork, attend, has_bfloat16_units
 
 SETTINGS = {
     "n_ids": 20,
@@ -14,6 +15,7 @@ SETTINGS = {
     "num_layers": 1,
     "bidirectional": True,
     "attention": None,
+    "segments": None,
     "pooling": ("max", "mean"),
     "dropout": 0.0,
     "embedding_dropout": 0.0,
@@ -24,6 +26,7 @@ SETTINGS = {
     "zoneout": 0.0,
     "cell": "lstm",
     "backend": "auto",
+    "precision": "float32",
 }
 IDS = torch.tensor([[3, 4, 5, 6, 0], [7, 8, 9, 0, 0], [10, 0, 0, 0, 0]], dtype=torch.int32).T
 LENGTHS = torch.tensor([4, 3, 1])
@@ -76,12 +79,147 @@ def test_self_attention_matches_numpy():
         np.testing.assert_allclose(attended[:length, text], expected, atol=1e-5)
 
 
+LONG_IDS = torch.zeros(17, 5, dtype=torch.int32)
+LONG_LENGTHS = torch.tensor([17, 13, 12, 3, 1])
+for _text, _length in enumerate(LONG_LENGTHS.tolist()):
+    LONG_IDS[:_length, _text] = torch.arange(3, 20)[torch.arange(_length) * (_text + 2) % 17]
+
+
+def states_by_hand(network, ids):
+    """Return a text's states, each segment run alone."""
+    pieces = network.embedding(ids).split(network.segments or len(ids))
+    states = [network.lstm.states(piece.unsqueeze(1)).squeeze(1) for piece in pieces]
+    return torch.cat(states)
+
+
+@pytest.mark.parametrize("segments", [1, 4, 6, 16])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pooling": tuple(POOLINGS)},
+        {"pooling": ("last", "mean"), "attention": "dot"},
+        {"pooling": ("last", "max"), "bidirectional": False},
+        {"pooling": ("last", "max"), "num_layers": 2, "cell": "peephole"},
+        {"pooling": ("last", "attention"), "backend": "aten"},
+    ],
+    ids=str,
+)
+def test_segments_are_run_alone_and_pooled_together(segments, changes):
+    network = build(segments=segments, **changes).double().eval()
+    pooled = network.pool(LONG_IDS, LONG_LENGTHS)
+    by_hand = []
+    for text, length in enumerate(LONG_LENGTHS.tolist()):
+        ids = LONG_IDS[:length, text]
+        states = states_by_hand(network, ids).unsqueeze(1)
+        live = torch.ones(length, 1, 1, dtype=torch.bool)
+        if network.attention:
+            states = attend(states, live)
+        embedded = network.embedding(ids).unsqueeze(1)
+        pools = zip(network.pooling, network.pools, strict=True)
+        parts = [
+            pool(embedded if name == "embedding_mean" else states, live) for name, pool in pools
+        ]
+        by_hand.append(torch.cat(parts, dim=1))
+    torch.testing.assert_close(pooled, torch.cat(by_hand))
+    weight = torch.randn(pooled.shape, generator=torch.Generator().manual_seed(1)).double()
+    names, parameters = zip(
+        *(p for p in network.named_parameters() if "head" not in p[0]), strict=True
+    )
+    grads = torch.autograd.grad((pooled * weight).sum(), parameters)
+    expected = torch.autograd.grad((torch.cat(by_hand) * weight).sum(), parameters)
+    for name, grad, of_hand in zip(names, grads, expected, strict=True):
+        torch.testing.assert_close(grad, of_hand, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("segments", [17, 1000])
+def test_texts_that_are_no_longer_than_a_segment_are_left_alone(segments):
+    """All dropouts on: the generator is asked for nothing else either."""
+    dropouts = {name: 0.3 for name in SETTINGS if name.endswith("dropout")} | {"backend": "cpu"}
+    without, network = build(**dropouts), build(segments=segments, **dropouts)
+    expected = without(LONG_IDS, LONG_LENGTHS)
+    assert torch.equal(network(LONG_IDS, LONG_LENGTHS), expected)
+    # Padding, of which there is more here than of any text, makes no text longer.
+    padded = torch.cat([LONG_IDS, torch.zeros(2 * segments, 5, dtype=torch.int32)])
+    without.eval(), network.eval()
+    assert torch.equal(network(padded, LONG_LENGTHS), without(padded, LONG_LENGTHS))
+
+
+def test_short_texts_beside_long_ones_are_not_changed_by_segments():
+    without, network = build().double(), build(segments=13).double()
+    with_segments, expected = network(LONG_IDS, LONG_LENGTHS), without(LONG_IDS, LONG_LENGTHS)
+    torch.testing.assert_close(with_segments[1:], expected[1:])
+    assert not torch.allclose(with_segments[0], expected[0])
+
+
+def test_masks_of_the_lstm_are_drawn_for_each_segment():
+    network = build(segments=4, recurrent_dropout=0.5, input_dropout=0.5)
+    seen = []
+    run = network.lstm.states
+    network.lstm.states = lambda x, lengths: seen.append((x.shape, lengths)) or run(x, lengths)
+    network.pool(LONG_IDS, LONG_LENGTHS)
+    ((shape, lengths),) = seen
+    assert shape == (4, 14, 5)  # 5 + 4 + 3 + 1 + 1 rows
+    assert lengths.sum() == LONG_LENGTHS.sum()
+
+
 def test_padding_has_no_embedding_and_gets_no_gradient():
     network = build()
     assert not network.embedding.weight[0].any()
     network(IDS, LENGTHS).sum().backward()
     assert not network.embedding.weight.grad[0].any()
     assert network.embedding.weight.grad[3:11].abs().sum(dim=1).all()
+
+
+def dtypes_seen(network):
+    """Return the dtypes of the inputs and the states of the LSTM's kernels in one call."""
+    seen, run = [], lstm.lstm_layer
+
+    def spy(directions, **kwargs):
+        outputs = run(directions, **kwargs)
+        seen.append(outputs[0].h.dtype)
+        return outputs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lstm, "lstm_layer", spy)
+        logits = network(IDS, LENGTHS)
+    return set(seen), logits
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16"])
+def test_precision_is_that_of_the_lstm_alone(monkeypatch, has_units, training, precision):
+    monkeypatch.setattr("sklstm.network.has_bfloat16_units", lambda device: has_units)
+    network = build(precision=precision, num_layers=2, pooling=tuple(POOLINGS), attention="dot")
+    pooled = []
+    for pool in network.pools:
+        pool.register_forward_hook(lambda _, inputs, output: pooled.extend([*inputs, output]))
+    dtypes, logits = dtypes_seen(network.train(training))
+    short = precision == "bfloat16" or (precision == "auto" and training and has_units)
+    assert dtypes == {torch.bfloat16 if short else torch.float32}
+    assert {x.dtype for x in pooled} == {torch.float32, torch.bool}
+    expected = build(num_layers=2, pooling=tuple(POOLINGS), attention="dot")(IDS, LENGTHS)
+    assert logits.dtype == torch.float32 and torch.equal(logits, expected) == (not short)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=0.02)
+    logits.sum().backward()
+    assert {p.grad.dtype for p in network.parameters() if p.grad is not None} == {torch.float32}
+
+
+def test_units_for_bfloat16(monkeypatch):
+    cpu, cuda = torch.device("cpu"), torch.device("cuda:0")
+    for capabilities, expected in (
+        ({"amx_bf16": True}, True),
+        ({"amx_bf16": False, "avx512_bf16": True}, False),
+        ({"architecture": "arm64", "bf16": True}, False),
+    ):
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda of=capabilities: of, raising=False)
+        assert has_bfloat16_units(cpu) is expected
+    monkeypatch.delattr("torch.cpu.get_capabilities")
+    assert has_bfloat16_units(cpu) is False
+    for capability, expected in (((7, 5), False), ((8, 0), True), ((12, 0), True)):
+        monkeypatch.setattr("torch.cuda.get_device_capability", lambda device, of=capability: of)
+        assert has_bfloat16_units(cuda) is expected
+    assert has_bfloat16_units(torch.device("meta")) is False
 
 
 @pytest.mark.parametrize("kind", [name for name in SETTINGS if name.endswith("dropout")])

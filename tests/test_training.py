@@ -12,6 +12,7 @@ from sklstm.batching import Batch, RaggedIds, TrainingBatches
 from sklstm.training import (
     Schedule,
     build_net,
+    check_precision,
     count_epochs,
     go_on,
     resolve_device,
@@ -176,3 +177,14 @@ def test_devices():
     assert resolve_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(ValueError, match="device must be 'auto' or a device of torch"):
         resolve_device("abacus")
+
+
+def test_precision_of_a_device_that_cannot_cast():
+    for precision, device in (("bfloat16", "cpu"), ("auto", "meta"), ("float32", "meta")):
+        check_precision(precision, device)
+    with pytest.raises(ValueError) as caught:
+        check_precision("bfloat16", "meta")
+    assert str(caught.value) == (
+        "precision='bfloat16' needs a device that computes in it; got device='meta'. "
+        "Use precision='auto' or precision='float32'."
+    )
