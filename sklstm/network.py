@@ -247,7 +247,7 @@ class Mean(Pool):
 
     def forward(self, states: Tensor, live: Tensor) -> Tensor:
         """Pool (T, B, F) into (B, F)."""
-        return (states * live).sum(dim=0) / live.sum(dim=0)
+        return (states * live.to(states.dtype)).sum(dim=0) / live.sum(dim=0)
 
 
 class EmbeddingMean(Mean):
@@ -259,7 +259,9 @@ class Max(Pool):
 
     def forward(self, states: Tensor, live: Tensor) -> Tensor:
         """Pool (T, B, F) into (B, F)."""
-        return states.masked_fill(~live, -torch.inf).max(dim=0).values
+        states = states + torch.where(live, 0.0, -torch.inf)
+        # With gradients, max is the faster one: it remembers where it was.
+        return states.max(dim=0).values if states.requires_grad else states.amax(dim=0)
 
 
 class Attention(Pool):
