@@ -1,6 +1,8 @@
 """Functions called in processes of their own, and the memory that they take there."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,12 +23,29 @@ def call_in_fresh_process(function, *, timeout=None, **arguments):
     # A script run by its path is called __main__, which the other process could not import.
     module = Path(sys.modules[function.__module__].__file__)
     command = [sys.executable, "-c", CALL, str(module.parent), module.stem, function.__name__]
-    result = subprocess.run(
-        [*command, json.dumps(arguments)], capture_output=True, text=True, timeout=timeout
+    process = subprocess.Popen(
+        [*command, json.dumps(arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
-    if result.returncode != 0:
-        raise RuntimeError(f"{function.__name__}({arguments}) failed:\n{result.stderr}")
-    return json.loads(result.stdout.rpartition("result:")[2])
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    except BaseException:
+        end_with_its_workers(process)
+        raise
+    if process.returncode != 0:
+        raise RuntimeError(f"{function.__name__}({arguments}) failed:\n{errors}")
+    return json.loads(output.rpartition("result:")[2])
+
+
+def end_with_its_workers(process):
+    """End a process and those that it started, which would keep its output open."""
+    if hasattr(os, "killpg"):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.communicate()
 
 
 class PeakMemory:

@@ -177,21 +177,19 @@ def memory(name, rows):
     first, last = rows[0], rows[-1]
     if first["fit bytes"] is None or len(rows) < 2:
         return ""
-    grown = {phase: last[f"{phase} bytes"] - first[f"{phase} bytes"] for phase in PHASES}
-    if name != "vocabulary":
-        n_tokens = max(1, last["tokens"] - first["tokens"])
-        a_token = [f"{phase} {rise / n_tokens:.0f} bytes" for phase, rise in grown.items()]
-        rises = [f"{phase} {rise / 2**20:.0f} MiB" for phase, rise in grown.items()]
-        return (
-            "memory grows by: "
-            + ", ".join(a_token if SWEEPS[name][2] else rises)
-            + (" a token." if SWEEPS[name][2] else ".")
-        )
-    table = 4 * LSTMTextClassifier().embedding_dim * max(1, last["ids"] - first["ids"])
-    return (
-        f"memory of a fit grows by {grown['fit'] / table:.1f} tables of the embedding's size; "
-        "the weights, two moments of Adam and the average are 4."
-    )
+    rise = {key: last[key] - first[key] for key in ("fit bytes", "tokens", "longest", "ids")}
+    a_batch = LSTMTextClassifier().batch_size * rise["longest"]
+    a_table = 4 * LSTMTextClassifier().embedding_dim * rise["ids"]
+    unit, divisor = {
+        "texts": ("bytes a token", rise["tokens"]),
+        "length": ("bytes a token of the largest batch", a_batch),
+        "cut": ("bytes a token of the largest batch", a_batch),
+        "vocabulary": (
+            "tables of the embedding's size; weights, two moments and the average are 4",
+            a_table,
+        ),
+    }[name]
+    return f"memory of a fit grows by {rise['fit bytes'] / max(1, divisor):.1f} {unit}."
 
 
 def plot(rows, path):
@@ -216,9 +214,9 @@ def plot(rows, path):
             upper.loglog(sizes, [row[f"{phase} s"] for row in of_sweep], **style)
             if of_sweep[0][f"{phase} bytes"] is not None:
                 lower.loglog(sizes, [row[f"{phase} bytes"] / 2**20 for row in of_sweep], **style)
-        seconds = of_sweep[0]["fit s"]
-        ideal = [seconds * (size / sizes[0]) ** SWEEPS[name][2] for size in sizes]
-        upper.loglog(sizes, ideal, "--", color="tab:gray", label="fit, if as it should be")
+        fastest = min(row["fit s"] / row["tokens"] for row in of_sweep)
+        ideal = [fastest * row["tokens"] for row in of_sweep]
+        upper.loglog(sizes, ideal, "--", color="tab:gray", label="fit, at its fastest pace")
         lower.set_xlabel(SWEEPS[name][0].replace(", ", "\n"))
         for axis in (upper, lower):
             axis.grid(alpha=0.3)
