@@ -91,7 +91,7 @@ def choose(options, sizes):
     from_ids, from_texts = {PADDED: ("Skorch", {})}, {}
     if options.packed:
         from_ids[PACKED] = "Skorch", {"packed": True}
-    if is_installed(KERAS, peers.Keras.libraries, "keras tensorflow"):
+    if is_installed(KERAS, peers.Keras.libraries, '"sklstm[bench]"'):
         from_ids[KERAS] = "Keras", {}
     for backend in options.backends:
         from_ids[f"sklstm, {backend}"] = "Ours", {"backend": backend}
