@@ -1,7 +1,7 @@
 """A grid search with two jobs beside one with one: seconds, threads, memory copied to workers.
 
-Each measurement is a process of its own, the two kinds of search alternating in it. Workers that
-are to be compared with a lone fit fit at the same time, and the lone fit has one thread.
+Each measurement is a process of its own; the two kinds of search alternate in it. A lone fit has as
+many threads as each of two workers may have, which fit at the same time.
 
     python benchmarks/parallel.py --train ../shared/data/mr/train.csv.xz
     python benchmarks/parallel.py --backends loky threading multiprocessing
@@ -124,7 +124,7 @@ def compare_workers(work, options):
         lone.append(call_in_fresh_process(fit_alone, **work))
         for backend, workers in rows.items():
             workers.append(within(options.timeout, fit_at_once, backend=backend, **work))
-    show_worker("alone, one thread", lone, lone)
+    show_worker("alone", lone, lone)
     for backend, workers in rows.items():
         if None in workers:
             print(f"{backend:<20}no result within {options.timeout:.0f} s", flush=True)
@@ -149,9 +149,10 @@ def show_worker(name, workers, lone):
 
 
 def fit_alone(path, n_texts, epochs):
-    """Fit with one thread; to be called in a fresh process."""
-    torch.set_num_threads(1)
-    return fit_timed(*load_texts(path, n_texts), epochs, allowed=1)
+    """Fit with as many threads as a worker has; to be called in a fresh process."""
+    allowed = max(1, joblib.cpu_count() // WORKERS)
+    torch.set_num_threads(allowed)
+    return fit_timed(*load_texts(path, n_texts), epochs, allowed=allowed)
 
 
 def fit_at_once(backend, path, n_texts, epochs):
@@ -174,8 +175,14 @@ def fit_timed(texts, targets, epochs, allowed):
         "allowed": allowed,
         "alive": count_alive(),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
-        "pools": {pool["prefix"]: pool["num_threads"] for pool in threadpool_info()},
+        "pools": {package(pool): pool["num_threads"] for pool in threadpool_info()},
     }
+
+
+def package(pool):
+    """Return whose copy of a library it is: torch and scikit-learn each bring an OpenMP."""
+    owner = Path(pool["filepath"]).as_posix().rpartition("site-packages/")[2].partition("/")[0]
+    return f"{owner} {pool['prefix']}"
 
 
 def count_alive():
