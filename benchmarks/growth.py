@@ -217,6 +217,8 @@ def plot(rows, path):
         fastest = min(row["fit s"] / row["tokens"] for row in of_sweep)
         ideal = [fastest * row["tokens"] for row in of_sweep]
         upper.loglog(sizes, ideal, "--", color="tab:gray", label="fit, at its fastest pace")
+        lower.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=30)
+        lower.set_xticks([], minor=True)
         lower.set_xlabel(SWEEPS[name][0].replace(", ", "\n"))
         for axis in (upper, lower):
             axis.grid(alpha=0.3)
