@@ -1,213 +1,261 @@
-"""Training and prediction beside skorch with ``nn.LSTM``, alternating within one run.
+"""Training and prediction beside skorch, Keras and others, alternating within one run.
 
-The same network for all: embedding 128, bidirectional LSTM of 128, mean pooling over the real
-tokens, linear head, Adam, batches of 32, no dropout; a vocabulary of 30,000 and at most 256 tokens
-of each text. Ids are made once, outside the clock; tokens are real ones, not padding.
+The same network for all that read ids: embedding 128, bidirectional LSTM of 128, mean pooling over
+the real tokens, linear head, Adam, batches of 32, no dropout; a vocabulary of 30,000 and at most
+256 tokens of each text. Ids are made once, outside the clock; tokens are real ones, not padding.
+Training is one epoch from the same first weights, prediction that of texts held out. Systems that
+read raw texts have a table of their own, in which ours reads raw texts too.
 
-    python benchmarks/end_to_end.py --train ../shared/data/imdb/train.csv.xz
+    python benchmarks/end_to_end.py --train ../shared/data/imdb/train.csv.xz --memory
 """
 
 import argparse
+import importlib.util
 import json
 import platform
 import statistics
+import tempfile
 import time
+from pathlib import Path
 
+import joblib
 import numpy as np
+import peers
 import torch
-from skorch import NeuralNet
-from skorch.dataset import Dataset
-from torch import nn
+from corpus import load_halves
+from fresh import call_in_fresh_process
+from lstm import gemm_peak
+from stages import STAGES, seconds_by_stage
 
 from sklstm import SequenceVectorizer
-from sklstm.batching import RaggedIds, TrainingBatches
-from sklstm.datasets import load_docstrings
-from sklstm.prediction import compute_logits
-from sklstm.training import build_net, train
+from sklstm.batching import RaggedIds
 
-EMBEDDING, HIDDEN, BATCH = 128, 128, 32
-
-
-class PaddedLSTM(nn.Module):
-    """What a skorch user writes: every text padded to the same width, mean under a mask."""
-
-    def __init__(self, n_ids, n_classes, packed):
-        super().__init__()
-        self.packed = packed
-        self.embedding = nn.Embedding(n_ids, EMBEDDING, padding_idx=0)
-        self.lstm = nn.LSTM(EMBEDDING, HIDDEN, batch_first=True, bidirectional=True)
-        self.head = nn.Linear(2 * HIDDEN, n_classes)
-
-    def forward(self, X):
-        mask = (X != 0).unsqueeze(2)
-        embedded = self.embedding(X)
-        if self.packed:
-            lengths = mask.sum(dim=(1, 2)).cpu()
-            packed = nn.utils.rnn.pack_padded_sequence(
-                embedded, lengths, batch_first=True, enforce_sorted=False
-            )
-            states, _ = nn.utils.rnn.pad_packed_sequence(
-                self.lstm(packed)[0], batch_first=True, total_length=X.shape[1]
-            )
-        else:
-            states, _ = self.lstm(embedded)
-        return self.head((states * mask).sum(dim=1) / mask.sum(dim=1))
+#: Products of matrices that the mathematics of both directions needs, in FLOP a token.
+FLOP = {
+    "fit": 2 * 24 * peers.HIDDEN * (peers.EMBEDDING + peers.HIDDEN),
+    "predict": 2 * 8 * peers.HIDDEN * (peers.EMBEDDING + peers.HIDDEN),
+}
+PADDED, PACKED = "skorch + nn.LSTM, padded", "skorch + nn.LSTM, packed"
+KERAS, FASTTEXT = "Keras on TensorFlow, padded", "fastText"
+#: Those whose better one, repeat by repeat, is what ours is compared with.
+RIVALS = (PADDED, KERAS)
 
 
-class Skorch:
-    """skorch as it comes: its data set, its loader, no callbacks."""
-
-    def __init__(self, matrix, targets, n_ids, n_classes, packed):
-        torch.manual_seed(0)
-        self.X, self.y = torch.as_tensor(matrix, dtype=torch.int64), torch.as_tensor(targets)
-        self.net = NeuralNet(
-            PaddedLSTM(n_ids, n_classes, packed),
-            criterion=nn.CrossEntropyLoss,
-            optimizer=torch.optim.Adam,
-            lr=1e-3,
-            batch_size=BATCH,
-            max_epochs=1,
-            train_split=None,
-            callbacks=None,
-            callbacks__print_log=None,
-            iterator_train__shuffle=True,
-            verbose=0,
-        ).initialize()
-
-    def fit(self):
-        self.net.partial_fit(Dataset(self.X, self.y))
-
-    def predict(self):
-        return self.net.forward(Dataset(self.X))
+def main():
+    options = parse()
+    data, sizes = load(options)
+    systems = choose(options, sizes)
+    results = describe(data["ids"], sizes["ids"])
+    for kind in systems:
+        print()
+        measured = measure(systems[kind], data[kind], options.repeats)
+        rows = summarise(measured, kind, results)
+        show(rows, kind)
+        if options.memory:
+            show_memory(systems[kind], data[kind], rows)
+        results["rows"] += rows
+    results["stages"] = show_stages(data["raw texts"], options.backends[0])
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
 
-class Ours:
-    """The same network through this package."""
-
-    def __init__(self, ids, offsets, targets, n_ids, n_classes, backend):
-        self.texts = RaggedIds(ids, offsets)
-        network = {
-            "n_ids": n_ids,
-            "n_classes": n_classes,
-            "embedding_dim": EMBEDDING,
-            "hidden_size": HIDDEN,
-            "num_layers": 1,
-            "bidirectional": True,
-            "attention": None,
-            "segments": None,
-            "pooling": ("mean",),
-            "dropout": 0.0,
-            "embedding_dropout": 0.0,
-            "word_dropout": 0.0,
-            "input_dropout": 0.0,
-            "recurrent_dropout": 0.0,
-            "weight_dropout": 0.0,
-            "zoneout": 0.0,
-            "cell": "lstm",
-            "backend": backend,
-            "precision": "float32",
-            "generator": torch.Generator().manual_seed(0),
-        }
-        self.batches = TrainingBatches(
-            self.texts,
-            targets,
-            np.ones(len(targets)),
-            batch_size=BATCH,
-            rng=np.random.default_rng(0),
-        )
-        self.net = build_net(
-            network, lr=1e-3, weight_decay=0.0, label_smoothing=0.0, device="cpu", verbose=0
-        )
-
-    def fit(self):
-        train(self.net, self.batches, max_epochs=1)
-
-    def predict(self):
-        return compute_logits(self.net.module_, self.texts)
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--train", help="CSV file with columns text, label; default: docstrings")
+    parser.add_argument("--texts", type=int, default=3200, help="to train on, and as many others")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--packed", action="store_true", help="also packed sequences (slow)")
+    parser.add_argument("--backends", nargs="+", default=["auto"], help="of ours")
+    parser.add_argument("--memory", action="store_true", help="also the peak, in fresh processes")
+    parser.add_argument("--json", type=Path, help="keep the results in this file")
+    return parser.parse_args()
 
 
-def load(path, n_texts):
-    """Return texts and targets."""
-    if path is None:
-        docstrings = load_docstrings()
-        texts, labels = docstrings.data, docstrings.target
-    else:
-        import pandas as pd
+def load(options):
+    """Return (train, test) and the sizes of the network, both by kind of input."""
+    train, test = load_halves(options.train, options.texts)
+    vectorizer = SequenceVectorizer()
+    ids = RaggedIds(*vectorizer.fit_ragged(train[0]))
+    held_out = RaggedIds(*vectorizer.transform_ragged(test[0]))
+    n_classes = {"n_classes": int(max(train[1].max(), test[1].max())) + 1}
+    n_ids = {"n_ids": len(vectorizer.get_feature_names_out())}
+    return (
+        {"ids": ((ids, train[1]), (held_out, test[1])), "raw texts": (train, test)},
+        {"ids": n_ids | n_classes, "raw texts": n_classes},
+    )
 
-        table = pd.read_csv(path, keep_default_na=False)
-        texts, labels = table["text"].tolist(), table["label"].to_numpy()
-    rows = np.random.default_rng(0).permutation(len(texts))[:n_texts]
-    _, targets = np.unique(labels, return_inverse=True)
-    return [texts[row] for row in rows], targets[rows]
+
+def choose(options, sizes):
+    """Return what to run, by kind of input and name: a class of ``peers`` and its arguments."""
+    from_ids, from_texts = {PADDED: ("Skorch", {})}, {}
+    if options.packed:
+        from_ids[PACKED] = "Skorch", {"packed": True}
+    if is_installed(KERAS, peers.Keras.libraries, '"sklstm[bench]"'):
+        from_ids[KERAS] = "Keras", {}
+    for backend in options.backends:
+        from_ids[f"sklstm, {backend}"] = "Ours", {"backend": backend}
+        from_texts[f"sklstm, {backend}"] = "OursFromTexts", {"backend": backend}
+    from_texts["TF-IDF + LogisticRegression"] = "TfidfLogistic", {}
+    if is_installed(FASTTEXT, peers.FastText.libraries, "fasttext-wheel"):
+        from_texts[FASTTEXT] = "FastText", {}
+    return {
+        kind: {name: (owner, sizes[kind] | settings) for name, (owner, settings) in chosen.items()}
+        for kind, chosen in (("ids", from_ids), ("raw texts", from_texts))
+    }
 
 
-def measure(systems, n_tokens, repeats):
-    """Return seconds by system and phase, the systems alternating."""
-    seconds = {name: {"fit": [], "predict": []} for name in systems}
+def is_installed(name, libraries, packages):
+    """Return whether all libraries are there; say how to get them if not."""
+    if all(importlib.util.find_spec(library) for library in libraries):
+        return True
+    print(f"{name} is not installed and stays out. Run: pip install {packages}")
+    return False
+
+
+def describe(data, sizes):
+    """Print and return what is the same for all rows."""
+    (train, _), (test, _) = data
+    peak = gemm_peak(torch.float32)
+    print(
+        f"{len(train):,} texts of {len(train.ids):,} tokens to train on, {len(test):,} of "
+        f"{len(test.ids):,} to predict, {sizes['n_ids']:,} ids, {sizes['n_classes']} classes; "
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
+        f"{platform.processor() or platform.machine()}, "
+        f"largest matrix product {peak / 1e9:.0f} GFLOP/s"
+    )
+    return {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "peak": peak,
+        "texts": {"fit": len(train), "predict": len(test)},
+        "tokens": {"fit": len(train.ids), "predict": len(test.ids)},
+        "rows": [],
+    }
+
+
+def first(data, n_texts):
+    """Return the first texts of a pair of ids or texts and targets."""
+    texts, targets = data
+    if isinstance(texts, RaggedIds):
+        offsets = texts.offsets[: n_texts + 1]
+        return RaggedIds(texts.ids[: offsets[-1]], offsets), targets[:n_texts]
+    return texts[:n_texts], targets[:n_texts]
+
+
+def warm_up(system, train, test):
+    """Fit and predict two batches and the odd one: graphs are traced, kernels and caches loaded."""
+    begin = [first(data, 2 * peers.BATCH + len(data[1]) % peers.BATCH) for data in (train, test)]
+    system.reset()
+    system.fit(system.prepare(*begin[0]))
+    system.predict(system.prepare(*begin[1]))
+
+
+def measure(chosen, data, repeats):
+    """Return seconds, loss and accuracy by system, the systems alternating."""
+    train, test = data
+    systems, prepared, measured = {}, {}, {}
+    for name, (owner, settings) in chosen.items():
+        systems[name] = system = getattr(peers, owner)(**settings)
+        warm_up(system, train, test)
+        prepared[name] = system.prepare(*train), system.prepare(*test)
+        measured[name] = {"fit": [], "predict": []}
     for repeat in range(repeats):
         for name, system in systems.items():
-            for phase in ("fit", "predict"):
-                start = time.perf_counter()
-                getattr(system, phase)()
-                seconds[name][phase].append(time.perf_counter() - start)
-                speed = n_tokens / seconds[name][phase][-1]
-                print(f"{repeat} {name:<28}{phase:<9}{speed:>12,.0f} tokens/s", flush=True)
-    return seconds
+            system.reset()
+            start = time.perf_counter()
+            loss = system.fit(prepared[name][0])
+            fitted = time.perf_counter()
+            scores = system.predict(prepared[name][1])
+            seconds = {"fit": fitted - start, "predict": time.perf_counter() - fitted}
+            for phase, of_phase in seconds.items():
+                measured[name][phase].append(of_phase)
+            measured[name]["loss"] = None if loss is None else float(loss)
+            measured[name]["accuracy"] = float(np.mean(scores.argmax(axis=1) == test[1]))
+            cells = "".join(f"  {phase} {of_phase:7.2f} s" for phase, of_phase in seconds.items())
+            print(f"{repeat} {name:<32}{cells}", flush=True)
+    return measured
 
 
-def report(seconds, n_tokens, rival):
-    """Print medians, spreads and ratios; return the rows."""
-    print(f"\n{'median tokens/s (spread)':<28}{'fit':>24}{'predict':>24}   ratio to {rival}")
+def summarise(measured, kind, results):
+    """Return a row for each system: medians, spreads, and how it compares repeat by repeat."""
+    # From raw texts there are no rivals of the same network: all are compared with ours.
+    rivals = [name for name in RIVALS if name in measured] or [next(iter(measured))]
     rows = []
-    for name, phases in seconds.items():
-        row, cells, ratios = {"system": name}, "", []
-        for phase, times in phases.items():
-            median = statistics.median(times)
-            spread = (max(times) - min(times)) / median
-            row[phase] = {"tokens_per_s": n_tokens / median, "spread": spread}
-            row[phase]["ratio"] = statistics.median(
-                other / own for own, other in zip(times, seconds[rival][phase], strict=True)
-            )
-            cells += f"{n_tokens / median:>14,.0f} ({spread:>5.0%})  "
-            ratios.append(f"{row[phase]['ratio']:.2f}")
-        print(f"{name:<28}{cells}   fit {ratios[0]}, predict {ratios[1]}")
+    for name, values in measured.items():
+        row = {"system": name, "from": kind} | {key: values[key] for key in ("loss", "accuracy")}
+        for phase in ("fit", "predict"):
+            best = map(min, zip(*(measured[rival][phase] for rival in rivals), strict=True))
+            median = statistics.median(values[phase])
+            row[phase] = {
+                "seconds": values[phase],
+                "median": median,
+                "spread": (max(values[phase]) - min(values[phase])) / median,
+                "tokens_per_s": results["tokens"][phase] / median,
+                "texts_per_s": results["texts"][phase] / median,
+                "ratio": statistics.median(
+                    other / own for own, other in zip(values[phase], best, strict=True)
+                ),
+            }
+            if kind == "ids":
+                flops = results["tokens"][phase] * FLOP[phase] / median
+                row[phase]["of_peak"] = flops / results["peak"]
         rows.append(row)
     return rows
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--train", help="CSV file with columns text, label; default: docstrings")
-    parser.add_argument("--texts", type=int, default=3200)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--packed", action="store_true", help="also packed sequences (slow)")
-    parser.add_argument("--backends", nargs="*", default=["auto"])
-    parser.add_argument("--json", help="keep the results in this file")
-    arguments = parser.parse_args()
-
-    texts, targets = load(arguments.train, arguments.texts)
-    vectorizer = SequenceVectorizer()
-    ids, offsets = vectorizer.fit_ragged(texts)
-    matrix = vectorizer.transform(texts)
-    n_ids, n_classes = len(vectorizer.get_feature_names_out()), len(np.unique(targets))
-    n_tokens = int(offsets[-1])
-    print(
-        f"{len(texts):,} texts, {n_tokens:,} tokens, {n_ids:,} ids; torch {torch.__version__}, "
-        f"{torch.get_num_threads()} threads, {platform.processor() or platform.machine()}"
-    )
-    rival = "skorch + nn.LSTM, padded"
-    systems = {rival: Skorch(matrix, targets, n_ids, n_classes, packed=False)}
-    if arguments.packed:
-        packed = Skorch(matrix, targets, n_ids, n_classes, packed=True)
-        systems["skorch + nn.LSTM, packed"] = packed
-    for backend in arguments.backends:
-        systems[f"sklstm, {backend}"] = Ours(ids, offsets, targets, n_ids, n_classes, backend)
-    rows = report(measure(systems, n_tokens, arguments.repeats), n_tokens, rival)
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(
-                {"torch": torch.__version__, "tokens": n_tokens, "rows": rows}, file, indent=1
+def show(rows, kind):
+    """Print a table a phase."""
+    base = " and ".join(row["system"] for row in rows if row["system"] in RIVALS)
+    base = f"the better of {base}" if " and " in base else base or rows[0]["system"]
+    for phase, title in (("fit", "one epoch"), ("predict", "prediction of texts held out")):
+        print(
+            f"\nFrom {kind}: {title}. Ratio: how many times as fast as\n{base} in the same repeat"
+        )
+        print(
+            f"{'':<34}{'tokens/s':>10}{'texts/s':>10}{'spread':>8}{'ratio':>7}"
+            f"{'of peak':>9}{'loss':>8}{'accuracy':>10}"
+        )
+        for row in rows:
+            cell = row[phase]
+            peak = f"{cell['of_peak']:.1%}" if "of_peak" in cell else ""
+            loss = "" if row["loss"] is None else f"{row['loss']:.3f}"
+            print(
+                f"{row['system']:<34}{cell['tokens_per_s']:>10,.0f}{cell['texts_per_s']:>10,.0f}"
+                f"{cell['spread']:>8.0%}{cell['ratio']:>7.2f}{peak:>9}{loss:>8}"
+                f"{row['accuracy']:>10.3f}"
             )
+    print(flush=True)
+
+
+def show_memory(chosen, data, rows):
+    """Print what a fit and a prediction take at most, beyond what imports and data took."""
+    print(f"\n{'Peak memory in MiB':<34}{'fit':>10}{'predict':>10}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "data.joblib")
+        joblib.dump(data, path)
+        for row in rows:
+            owner, settings = chosen[row["system"]]
+            row["memory"] = call_in_fresh_process(
+                peers.measure_memory, owner=owner, settings=settings, path=path
+            )
+            cells = (
+                "-" if rise is None else f"{rise / 2**20:.0f}" for rise in row["memory"].values()
+            )
+            print(f"{row['system']:<34}" + "".join(f"{cell:>10}" for cell in cells), flush=True)
+
+
+def show_stages(data, backend):
+    """Print where our time goes, with the network of the comparison and with our defaults."""
+    result = {}
+    print(f"\nSeconds of LSTMTextClassifier by stage, one epoch and prediction, backend {backend}")
+    print(f"{'':<31}" + "".join(f"{stage:>11}" for stage in STAGES))
+    for settings, is_plain in (("as compared", True), ("classifier's defaults", False)):
+        result[settings] = seconds_by_stage(*data, plain=is_plain, backend=backend)
+        for phase, seconds in result[settings].items():
+            cells = "".join(f"{seconds[stage]:>11.2f}" for stage in STAGES)
+            print(f"{settings + ', ' + phase:<31}{cells}", flush=True)
+    return result
 
 
 if __name__ == "__main__":

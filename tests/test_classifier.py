@@ -8,7 +8,6 @@ import sys
 import textwrap
 import threading
 
-import joblib
 import numpy as np
 import pytest
 import torch
@@ -236,18 +235,6 @@ def test_without_random_state_numpys_global_seed_decides(tiny, texts, labels):
     np.random.seed(5)  # noqa: NPY002
     np.random.randint(np.iinfo(np.int32).max)  # noqa: NPY002  the one draw
     assert np.random.random() == after  # noqa: NPY002
-
-
-def test_results_do_not_depend_on_n_jobs(tiny, texts, labels):
-    def search(n_jobs):
-        search = GridSearchCV(tiny, {"hidden_size": [4, 8]}, cv=2, n_jobs=n_jobs)
-        with joblib.parallel_config("loky", inner_max_num_threads=1):
-            search.fit(texts, labels)
-        scores = [search.cv_results_[f"split{k}_test_score"] for k in range(2)]
-        return np.array(scores), search.predict_proba(texts)
-
-    for one, two in zip(search(1), search(2), strict=True):
-        np.testing.assert_array_equal(one, two)
 
 
 def test_unit_weights_equal_no_weights(tiny, texts, labels):

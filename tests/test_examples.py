@@ -84,9 +84,42 @@ def test_benchmark_of_the_layer(tmp_path, options):
 def test_benchmark_from_end_to_end(tmp_path):
     script = ROOT / "benchmarks" / "end_to_end.py"
     settings = ["--texts", "96", "--repeats", "1", "--backends", "auto", "--json", "rows.json"]
+    result = run(tmp_path, script, *settings, "--memory")
+    assert result.returncode == 0, result.stderr
+    results = json.loads((tmp_path / "rows.json").read_text())
+    rows = pd.DataFrame(results["rows"])
+    assert {"sklstm, auto", "skorch + nn.LSTM, padded", "TF-IDF + LogisticRegression"} <= set(
+        rows["system"]
+    )
+    for phase in ("fit", "predict"):
+        assert all(cell["tokens_per_s"] > 0 for cell in rows[phase])
+    stages = results["stages"]["classifier's defaults"]["fit"]
+    for stage in ("tokenise", "batch", "forward", "backward", "optimiser", "callbacks", "loop"):
+        assert stages[stage] > 0, stage
+
+
+@pytest.mark.slow
+def test_benchmark_of_growth(tmp_path):
+    script = ROOT / "benchmarks" / "growth.py"
+    settings = ["--quick", "--sweeps", "cut", "vocabulary", "--threads", "1"]
+    result = run(tmp_path, script, *settings, "--json", "rows.json", "--plot", "growth.png")
+    assert result.returncode == 0, result.stderr
+    rows = pd.DataFrame(json.loads((tmp_path / "rows.json").read_text())["rows"])
+    assert rows["sweep"].tolist() == ["cut", "cut", "vocabulary", "vocabulary"]
+    assert (rows[["fit s", "predict s"]] > 0).all(axis=None)
+    assert rows["ids"].tolist()[2:] == [53, 103]  # with the three special ones
+    assert (tmp_path / "growth.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_benchmark_of_parallel_fits(tmp_path):
+    script = ROOT / "benchmarks" / "parallel.py"
+    settings = ["--texts", "64", "--epochs", "1", "--repeats", "1", "--json", "rows.json"]
     result = run(tmp_path, script, *settings)
     assert result.returncode == 0, result.stderr
-    assert "sklstm, auto" in result.stdout and (tmp_path / "rows.json").exists()
+    results = json.loads((tmp_path / "rows.json").read_text())
+    assert set(results["searches"]["loky"]) == {"1", "2"}
+    assert len(results["workers"]["loky"][0]) == 2
 
 
 @pytest.mark.slow
