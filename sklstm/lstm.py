@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sklstm.kernels import lstm_layer
 from sklstm.kernels.contract import CELLS, Inputs, check_cell
-from sklstm.kernels.dispatch import check_backend
+from sklstm.kernels.dispatch import check_backend, tabulate
 
 
 class LSTM(nn.Module):
@@ -200,15 +200,33 @@ class LSTM(nn.Module):
         x: Tensor,  # (T, B, I), or (U, I) with an index
         lengths: Tensor | None = None,  # (B,)
         index: Tensor | None = None,  # (T, B) the row of x that is read at a step of a text
+        tables: list[Tensor | None] | None = None,  # of ``tabulate``, of this x
     ) -> Tensor:
         """Return the output (T, B, directions * H) alone, which more backends can compute.
 
         From a text's length on it means nothing; whoever pools it masks it. Inputs that come again
         and again are given once, with an index; their product with the weights is computed once.
         """
-        return self._run(x, None, _own_lengths(lengths), index, need_last=False)[0]
+        return self._run(x, None, _own_lengths(lengths), index, tables, need_last=False)[0]
 
-    def _run(self, x, hx, lengths, index, *, need_last):
+    @torch.no_grad()
+    def tabulate(
+        self,
+        x: Tensor,  # (U, I)
+    ) -> list[Tensor | None]:
+        """Return the products of inputs with the weights of the first layer, for ``states``.
+
+        For predictions that read the same inputs in many calls. The weights must not change
+        meanwhile.
+        """
+        index = torch.zeros(1, 1, dtype=torch.int64, device=x.device)
+        directions = [
+            self._inputs(x, None, None, index, 0, direction)
+            for direction in range(self.num_directions)
+        ]
+        return tabulate(directions, backend=self.backend)
+
+    def _run(self, x, hx, lengths, index, tables=None, *, need_last):
         if index is not None and self.training and self.input_dropout > 0:  # then no two are equal
             x, index = nn.functional.embedding(index, x), None
         if index is None:
@@ -219,6 +237,11 @@ class LSTM(nn.Module):
                 self._inputs(x, hx, lengths, index, layer, direction)
                 for direction in range(self.num_directions)
             ]
+            if tables is not None and layer == 0:
+                directions = [
+                    inputs._replace(table=table)
+                    for inputs, table in zip(directions, tables, strict=True)
+                ]
             results = lstm_layer(directions, backend=self.backend, need_last=need_last)
             outputs = [result.h for result in results]
             h_n += [result.h_last for result in results]

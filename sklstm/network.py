@@ -1,6 +1,7 @@
 """Ids to logits: embedding, LSTM, pooling, head."""
 
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,17 @@ from torch import Tensor, nn
 from sklstm.lstm import LSTM, dropout_mask
 from sklstm.segments import find_rows, rearrange
 from sklstm.vectorizer import PADDING, UNKNOWN
+
+# Floats of the largest tables of products that prediction makes: 256 MB.
+MAX_TABLE = 2**26
+
+
+class Prepared(NamedTuple):
+    """The embeddings of the different ids of many batches, and their products with the weights."""
+
+    embedded: Tensor  # (U, E)
+    place: Tensor  # (V,) id -> the row of it
+    tables: list[Tensor | None]  # for each direction of the first layer
 
 
 class LSTMTextNetwork(nn.Module):
@@ -120,28 +132,28 @@ class LSTMTextNetwork(nn.Module):
         self,
         ids: Tensor,  # (T, B) padded at the end with 0
         lengths: Tensor,  # (B,)
+        prepared: "Prepared | None" = None,  # of ids that these are among
     ) -> Tensor:
         """Return the logits (B, C)."""
-        return self.head(self._drop(self.pool(ids, lengths), self.dropout))
+        return self.head(self._drop(self.pool(ids, lengths, prepared), self.dropout))
 
     def pool(
         self,
         ids: Tensor,  # (T, B)
         lengths: Tensor,  # (B,)
+        prepared: "Prepared | None" = None,  # of ids that these are among
     ) -> Tensor:
         """Return the pooled representation (B, n_pooled)."""
         if self.training and self.word_dropout > 0:
             dropped = self._mask(self.embedding.weight, ids.shape, self.word_dropout) == 0
             ids = torch.where(dropped & (ids != PADDING), UNKNOWN, ids)
-        # Most tokens of a batch come more than once; what can be, is done once for all.
-        different, index = ids.unique(return_inverse=True)
-        embedded = self.embedding(different)
+        embedded, index, tables = self._look_up(ids, prepared)
         if self.training and self.embedding_dropout > 0:
             embedded = nn.functional.embedding(index, embedded)
             embedded = embedded * self._mask(embedded, embedded.shape[1:], self.embedding_dropout)
             index = None
         with self._casting(embedded.device):
-            states = self._states(embedded, lengths, index)
+            states = self._states(embedded, lengths, index, tables)
         # A sum over a text, or a softmax, has more digits than bfloat16.
         states = states.to(embedded.dtype)
         live = (ids != PADDING).unsqueeze(2)
@@ -155,6 +167,37 @@ class LSTMTextNetwork(nn.Module):
         ]
         return torch.cat(pooled, dim=1)
 
+    def _look_up(self, ids, prepared):
+        """Return the embeddings (U, E) of the different ids, and which of them is each id's (T, B).
+
+        Most tokens of a batch come more than once; what can be, is done once for all. And the
+        tables of the LSTM, where they have been prepared.
+        """
+        if prepared is not None:
+            return prepared.embedded, prepared.place[ids.long()], prepared.tables
+        different, index = ids.unique(return_inverse=True)
+        return self.embedding(different), index, None
+
+    def prepare(self, ids: Tensor) -> "Prepared | None":
+        """Return what many predictions of these ids share, or None where that would be too large.
+
+        Parameters
+        ----------
+        ids : Tensor of int32
+            The ids that will come, in any shape, as often as they come.
+        """
+        comes = torch.zeros(self.embedding.num_embeddings, dtype=torch.bool, device=ids.device)
+        comes[ids.long()] = True
+        comes[PADDING] = True
+        different = comes.nonzero()[:, 0]
+        n_gates = sum(len(p) for name, p in self.lstm.named_parameters() if "weight_ih_l0" in name)
+        if len(different) * n_gates > MAX_TABLE:
+            return None
+        embedded = self.embedding(different)
+        with self._casting(embedded.device):
+            tables = self.lstm.tabulate(embedded)
+        return Prepared(embedded, comes.cumsum(0) - 1, tables)
+
     def _casting(self, device):
         """Return the context that makes the LSTM compute in bfloat16, or one that does nothing."""
         by_itself = self.precision == "auto" and self.training and has_bfloat16_units(device)
@@ -162,17 +205,17 @@ class LSTMTextNetwork(nn.Module):
             return torch.autocast(device.type, torch.bfloat16)
         return nullcontext()
 
-    def _states(self, embedded, lengths, index):
+    def _states(self, embedded, lengths, index, tables):
         """Return the states (T, B, F) of the LSTM, which reads long texts in segments."""
         if self.segments is None or int(lengths.max()) <= self.segments:
-            return self.lstm.states(embedded, lengths, index)
+            return self.lstm.states(embedded, lengths, index, tables)
         n_steps = len(embedded if index is None else index)
         rows = find_rows(lengths, n_steps=n_steps, width=self.segments, device=embedded.device)
         if index is None:
             embedded = rearrange(embedded, rows.cut)
         else:
             index = index.flatten()[rows.cut]
-        return rearrange(self.lstm.states(embedded, rows.lengths, index), rows.join)
+        return rearrange(self.lstm.states(embedded, rows.lengths, index, tables), rows.join)
 
     def _drop(self, x, p):
         if not self.training or p == 0:

@@ -6,6 +6,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from sklstm.batching import RaggedIds, prediction_batches
+from sklstm.kernels.memory import reused_memory
 from sklstm.network import LSTMTextNetwork
 
 
@@ -29,9 +30,10 @@ def _stream(network, function, texts, n_columns):
             return _stream(network, function, texts, n_columns)
         finally:
             network.train()
-    with torch.inference_mode():
+    with torch.inference_mode(), reused_memory():
+        prepared = network.prepare(torch.from_numpy(texts.ids).to(weight.device))
         for rows, ids, lengths in prediction_batches(texts):
-            result[rows] = function(ids.to(weight.device), lengths).cpu()
+            result[rows] = function(ids.to(weight.device), lengths, prepared).cpu()
     return result.numpy()
 
 

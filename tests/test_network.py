@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sklstm import lstm
+from sklstm import network as network_module
 from sklstm.network import POOLINGS, LSTMTextNetwork, attend, has_bfloat16_units
 
 SETTINGS = {
@@ -155,8 +156,8 @@ def test_masks_of_the_lstm_are_drawn_for_each_segment():
     network = build(segments=4, recurrent_dropout=0.5, input_dropout=0.5)
     seen = []
     run = network.lstm.states
-    network.lstm.states = lambda x, lengths, index: (
-        seen.append((x.shape, lengths)) or run(x, lengths, index)
+    network.lstm.states = lambda x, lengths, *others: (
+        seen.append((x.shape, lengths)) or run(x, lengths, *others)
     )
     network.pool(LONG_IDS, LONG_LENGTHS)
     ((shape, lengths),) = seen
@@ -235,9 +236,7 @@ def test_dropout_acts_while_training_only(kind):
 def test_embedding_dropout_is_the_same_for_all_tokens_of_a_text():
     network = build(embedding_dropout=0.5, pooling=("embedding_mean",))
     seen = []
-    network.lstm.states = lambda embedded, lengths, index: (
-        seen.append(embedded) or torch.zeros(5, 3, 8)
-    )
+    network.lstm.states = lambda x, *_: seen.append(x) or torch.zeros(5, 3, 8)
     network.pool(IDS, LENGTHS)
     ratio = seen[0][:4, 0] / network.embedding.weight[IDS[:4, 0].long()]
     torch.testing.assert_close(ratio, ratio[:1].expand(4, -1))
@@ -249,7 +248,9 @@ def test_word_dropout_leaves_padding_alone():
     different, index = [], []
     network.embedding.register_forward_pre_hook(lambda _, inputs: different.append(inputs[0]))
     states = network.lstm.states
-    network.lstm.states = lambda x, lengths, rows: index.append(rows) or states(x, lengths, rows)
+    network.lstm.states = lambda x, lengths, rows, tables: (
+        index.append(rows) or states(x, lengths, rows, tables)
+    )
     network.pool(IDS, LENGTHS)
     seen = different[0][index[0]]
     assert torch.equal(seen == 0, IDS == 0)
@@ -275,3 +276,20 @@ def test_building_leaves_torchs_random_state_alone():
     before = torch.get_rng_state()
     build(pooling=("attention", "last"))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("changes", [{}, {"backend": "cpu"}, {"segments": 4}, {"cell": "peephole"}])
+def test_prepared_products_change_nothing_but_rounding(changes):
+    network = build(**changes).eval()
+    ids, lengths = LONG_IDS, LONG_LENGTHS
+    with torch.inference_mode():
+        prepared = network.prepare(torch.tensor([*range(3, 20), 5, 7], dtype=torch.int32))
+        assert len(prepared.embedded) == 18  # each once, and the padding
+        torch.testing.assert_close(
+            network(ids, lengths, prepared), network(ids, lengths), rtol=0, atol=1e-6
+        )
+
+
+def test_nothing_is_prepared_where_it_would_be_too_large(monkeypatch):
+    monkeypatch.setattr(network_module, "MAX_TABLE", 100)
+    assert build().eval().prepare(LONG_IDS) is None

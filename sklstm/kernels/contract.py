@@ -74,6 +74,7 @@ class Inputs(NamedTuple):
     zone_h: Tensor | None = None  # (T, B, H) zoneout: the share of h[t-1] that stays in h[t]
     zone_c: Tensor | None = None  # (T, B, H) the same for c; both or neither
     index: Tensor | None = None  # (T, B) int64: which row of x is read at a step of a text
+    table: Tensor | None = None  # what ``tabulate`` of native.py made of these x and weights
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:

@@ -44,16 +44,23 @@ def lstm_layer(
     ValueError
         If sizes, dtypes or devices do not fit together, or the backend lacks something.
     """
-    device_type = directions[0].x.device.type
-    if torch.is_autocast_enabled(device_type):  # as torch.nn.LSTM does there
-        dtype = torch.get_autocast_dtype(device_type)
-        directions = [_cast(inputs, dtype) for inputs in directions]
+    directions = _autocast(directions)
     for inputs in directions:
         check_inputs(inputs)
     chosen = BACKENDS[choose(backend, directions, need_last=need_last)]
     if not chosen.READS_BY_INDEX:
         directions = _read(directions)
     return autograd.run(chosen, directions)
+
+
+def tabulate(directions: list[Inputs], *, backend: str) -> list[Tensor | None]:
+    """Return a ``table`` for each direction, for predictions whose ``index`` reads these x (U, I).
+
+    None where the backend that is going to run has no use for one.
+    """
+    if choose(backend, _autocast(directions), need_last=False) != "native":
+        return [None] * len(directions)
+    return [native.tabulate(inputs) for inputs in directions]
 
 
 def _read(directions: list[Inputs]) -> list[Inputs]:
@@ -64,7 +71,15 @@ def _read(directions: list[Inputs]) -> list[Inputs]:
     for inputs in directions:
         if id(inputs.x) not in read:
             read[id(inputs.x)] = torch.nn.functional.embedding(inputs.index, inputs.x)
-    return [inputs._replace(x=read[id(inputs.x)], index=None) for inputs in directions]
+    return [inputs._replace(x=read[id(inputs.x)], index=None, table=None) for inputs in directions]
+
+
+def _autocast(directions: list[Inputs]) -> list[Inputs]:
+    """Return the inputs in the dtype of autocast where that is on, as torch.nn.LSTM does."""
+    device_type = directions[0].x.device.type
+    if not torch.is_autocast_enabled(device_type):
+        return directions
+    return [_cast(inputs, torch.get_autocast_dtype(device_type)) for inputs in directions]
 
 
 def _cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:

@@ -119,7 +119,7 @@ def forward(inputs: Inputs, for_backward: bool) -> Outputs:
     n_steps, n_texts, _, hidden = inputs.sizes
     rows, units = _rows(inputs), _padded_size(hidden)
     x, source = _rows_of_x(inputs, rows)
-    projected = _project(inputs, x)
+    projected = _project(inputs, x) if inputs.table is None else inputs.table
     mask = _padded(inputs.mask_h)
     kept = {}
     if for_backward or mask is not None:
@@ -152,6 +152,11 @@ def forward(inputs: Inputs, for_backward: bool) -> Outputs:
         c_last = kept["c"][rows.end]
     saved = (x, kept["gates"], kept["c"], kept["h_in"]) if for_backward else ()
     return Outputs(*(_unpadded(state, hidden) for state in (out, h_last, c_last)), saved)
+
+
+def tabulate(inputs: Inputs) -> Tensor:
+    """Return the input's share of the gates of each row of x (U, I), for many calls with it."""
+    return _project(inputs, inputs.x)
 
 
 def backward(
