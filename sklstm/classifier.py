@@ -36,7 +36,7 @@ from sklstm.checks import (
 from sklstm.kernels.contract import CELLS
 from sklstm.kernels.dispatch import BACKENDS
 from sklstm.network import POOLINGS
-from sklstm.prediction import compute_logits, compute_pooled
+from sklstm.prediction import answer_in_chunks, compute_logits, compute_pooled
 from sklstm.training import (
     SCHEDULES,
     Schedule,
@@ -480,8 +480,7 @@ class LSTMTextClassifier(
         -------
         labels : ndarray of shape (n_texts,)
         """
-        logits = self._logits(X)
-        return self.classes_[logits.argmax(axis=1)]
+        return self._answer(X, lambda logits: self.classes_[logits.argmax(axis=1)])
 
     def predict_proba(self, X):
         """Return the probabilities of the classes.
@@ -498,7 +497,7 @@ class LSTMTextClassifier(
         probabilities : ndarray of shape (n_texts, n_classes)
             Columns in the order of ``classes_``.
         """
-        return softmax(self._logits(X), axis=1)
+        return self._answer(X, lambda logits: softmax(logits, axis=1))
 
     def predict_log_proba(self, X):
         """Return the logarithms of the probabilities of the classes.
@@ -513,7 +512,7 @@ class LSTMTextClassifier(
         log_probabilities : ndarray of shape (n_texts, n_classes)
             Columns in the order of ``classes_``.
         """
-        return log_softmax(self._logits(X), axis=1)
+        return self._answer(X, lambda logits: log_softmax(logits, axis=1))
 
     def decision_function(self, X):
         """Return the logits, or with two classes the log-odds of the second one.
@@ -527,8 +526,9 @@ class LSTMTextClassifier(
         -------
         decision : ndarray of shape (n_texts, n_classes), or (n_texts,) with two classes
         """
-        logits = self._logits(X)
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+        return self._answer(
+            X, lambda logits: logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+        )
 
     def transform(self, X):
         """Return the pooled representation of the texts, as features for other estimators.
@@ -543,19 +543,27 @@ class LSTMTextClassifier(
         features : ndarray of shape (n_texts, n_pooled), float32
         """
         check_is_fitted(self)
-        return compute_pooled(self.net_.module_, self._encode(X))
+        network = self.net_.module_
+        return answer_in_chunks(
+            check_texts(X), self._encode, lambda ids: compute_pooled(network, ids)
+        )
 
     @property
     def _n_features_out(self):
         return self.net_.module_.n_pooled
 
-    def _logits(self, X):
-        """Return the calibrated logits."""
+    def _answer(self, X, finish):
+        """Return what ``finish`` makes of the calibrated logits, one row a text."""
         check_is_fitted(self)
-        return compute_logits(self.net_.module_, self._encode(X)) / self.temperature_
+        network, temperature = self.net_.module_, self.temperature_
 
-    def _encode(self, X):
-        return RaggedIds(*self.vectorizer_.transform_ragged(check_texts(X)))
+        def answer(ids):
+            return finish(compute_logits(network, ids) / temperature)
+
+        return answer_in_chunks(check_texts(X), self._encode, answer)
+
+    def _encode(self, texts):
+        return RaggedIds(*self.vectorizer_.transform_ragged(texts))
 
     def _check_parameters(self):
         """Check all parameters; return the device."""

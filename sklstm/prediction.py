@@ -1,5 +1,7 @@
 """Whole data sets through a trained network, batch by batch."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
@@ -8,6 +10,25 @@ from scipy.special import log_softmax
 from sklstm.batching import RaggedIds, prediction_batches
 from sklstm.kernels.memory import reused_memory
 from sklstm.network import LSTMTextNetwork
+
+# So many texts are ids at a time: enough that texts of like length meet in a batch.
+TEXTS_PER_CHUNK = 2**13
+
+
+def answer_in_chunks(
+    texts: list[str],
+    encode: Callable[[list[str]], RaggedIds],
+    answer: Callable[[RaggedIds], np.ndarray],
+) -> np.ndarray:
+    """Return the answers to all texts, one row each; the memory beside it is that of a chunk."""
+    result = None
+    for begin in range(0, len(texts), TEXTS_PER_CHUNK):
+        chunk = texts[begin : begin + TEXTS_PER_CHUNK]
+        rows = answer(encode(chunk))
+        if result is None:
+            result = np.empty((len(texts), *rows.shape[1:]), dtype=rows.dtype)
+        result[begin : begin + len(chunk)] = rows
+    return result
 
 
 def compute_logits(network: LSTMTextNetwork, texts: RaggedIds) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 import numbers
 import re
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Set
+import sys
+from collections.abc import Callable, Collection, Mapping, Set
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.utils.validation import check_is_fitted
@@ -19,6 +20,28 @@ SPECIAL_TOKENS = ("<padding>", "<unknown>", "<boundary>")
 # The share of a long text that ``keep="both"`` takes from its beginning: reviews conclude at the
 # end, so the larger part comes from there.
 HEAD_SHARE = 3 / 8
+
+# While texts are read their ids are bytes: joining bytes costs less than gathering numbers in
+# Python, and less memory.
+BYTES_PER_ID = np.dtype(np.int32).itemsize
+# Words between white space are remembered up to so many; more come from texts that repeat few.
+MOST_REMEMBERED = 2**19
+
+
+def _to_bytes(token_id: int) -> bytes:
+    return token_id.to_bytes(BYTES_PER_ID, sys.byteorder)
+
+
+class _Remembered(dict):
+    """What a function makes of the keys that were asked for, each computed once."""
+
+    def __init__(self, function: Callable):
+        super().__init__()
+        self.function = function
+
+    def __missing__(self, key):
+        value = self[key] = self.function(key)
+        return value
 
 
 class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
@@ -260,15 +283,17 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         if self.vocabulary is not None:
             self.vocabulary_ = self._given_vocabulary()
             return self.transform_ragged(texts)
-        position = defaultdict()
-        position.default_factory = position.__len__  # a new token gets the next number
-        numbers_, offsets = self._read(texts, position.__getitem__)
-        tokens = np.array(list(position), dtype=object)
-        kept = self._select(tokens, numbers_, offsets)
+        # Numbers in the order of appearance, like ids behind those of the special tokens.
+        numbers_ = _Remembered(lambda token: _to_bytes(len(numbers_) + len(SPECIAL_TOKENS)))
+        read = self._build_reader(numbers_)
+        texts_read = [read(text) for text in texts]
+        tokens = np.array(list(numbers_), dtype=object)
+        kept = self._select(tokens, *_to_arrays(texts_read))
         self.vocabulary_ = {tokens[k]: i for i, k in enumerate(kept.tolist(), len(SPECIAL_TOKENS))}
-        new_id = np.full(len(tokens), UNKNOWN, dtype=np.int32)
-        new_id[kept] = np.arange(len(kept)) + len(SPECIAL_TOKENS)
-        return self._truncate(new_id[numbers_], offsets)
+        new_id = np.full(len(SPECIAL_TOKENS) + len(tokens), UNKNOWN, dtype=np.int32)
+        new_id[len(SPECIAL_TOKENS) + kept] = np.arange(len(kept)) + len(SPECIAL_TOKENS)
+        ids, offsets = _to_arrays(list(map(self._finish, texts_read)))
+        return new_id[ids], offsets
 
     def transform_ragged(self, X):
         """Return the ids one text after another, unpadded.
@@ -285,8 +310,10 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         """
         check_is_fitted(self, "vocabulary_")
         texts = check_texts(X, allow_empty=True)
-        get = self.vocabulary_.get
-        return self._truncate(*self._read(texts, lambda token: get(token, UNKNOWN)))
+        known = self.vocabulary_.get
+        ids_of_token = _Remembered(lambda token: _to_bytes(known(token, UNKNOWN)))
+        read = self._build_reader(ids_of_token, shortens=True)
+        return _to_arrays([self._finish(read(text)) for text in texts])
 
     def build_analyzer(self):
         """Return the function that turns a raw text into its list of tokens.
@@ -296,6 +323,10 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         analyze : callable
             From str to list of str.
         """
+        return self._build_counter().build_analyzer()
+
+    def _build_counter(self):
+        """Return the CountVectorizer that does the work on a single text."""
         counter = CountVectorizer(
             lowercase=self.lowercase,
             strip_accents=self.strip_accents,
@@ -314,27 +345,46 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         if self.preprocessor is None:
             preprocess = counter.build_preprocessor()
             counter.set_params(preprocessor=lambda text: preprocess(replace_line_breaks(text)))
-        return counter.build_analyzer()
+        return counter
 
-    def _read(self, texts, number):
-        """Return the number of every token of the texts, and where each text begins."""
-        analyze = self.build_analyzer()
-        chunks, counts = [], np.zeros(len(texts) + 1, dtype=np.int64)
-        for k, text in enumerate(texts):
-            chunk = [number(token) for token in analyze(text)]
-            chunks.append(np.array(chunk, dtype=np.int32))
-            counts[k + 1] = len(chunk)
-        numbers_ = np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.int32)
-        return numbers_, np.cumsum(counts)
+    def _build_reader(self, ids_of_token, *, shortens=False):
+        """Return the function from a text to its ids, as bytes.
 
-    def _select(self, tokens, numbers_, offsets):
+        Where the default pattern is what cuts, texts are split at white space first, as the
+        pattern allows, and each word is cut once however often it comes. With ``shortens``,
+        ids that ``max_length`` takes away may be missing already.
+        """
+        counter = self._build_counter()
+        by_pattern = self.analyzer == "word" and self.tokenizer is None
+        if not (by_pattern and self.token_pattern == TOKEN_PATTERN):
+            analyze = counter.build_analyzer()
+            return lambda text: b"".join(map(ids_of_token.__getitem__, analyze(text)))
+        preprocess, cut = counter.build_preprocessor(), counter.build_tokenizer()
+        if self.stop_words is not None:
+            cut = counter.set_params(preprocessor=str).build_analyzer()  # str changes nothing more
+            shortens = False  # since words can be without a token
+        ids_of_word = _Remembered(lambda word: b"".join(map(ids_of_token.__getitem__, cut(word))))
+
+        def read(text):
+            if len(ids_of_word) > MOST_REMEMBERED:
+                ids_of_word.clear()
+            words = str.split(preprocess(text))
+            if shortens:
+                words = self._shorten(words)
+            return b"".join(map(ids_of_word.__getitem__, words))
+
+        return read
+
+    def _select(self, tokens, ids, offsets):
         """Return the positions of the tokens to keep, the most frequent first."""
         n_texts = len(offsets) - 1
-        frequency = np.bincount(numbers_, minlength=len(tokens))
-        text_of = np.repeat(np.arange(n_texts), np.diff(offsets))
-        pairs = np.unique(text_of * max(1, len(tokens)) + numbers_)
-        n_texts_with = np.bincount(pairs % max(1, len(tokens)), minlength=len(tokens))
+        positions = ids - len(SPECIAL_TOKENS)
+        frequency = np.bincount(positions, minlength=len(tokens))
         lowest, highest = self._limit(self.min_df, n_texts), self._limit(self.max_df, n_texts)
+        if lowest <= 1 and highest >= n_texts:  # no need to count: every token passes
+            n_texts_with = np.ones(len(tokens))
+        else:
+            n_texts_with = _count_texts(positions, offsets, n_tokens=len(tokens))
         kept = np.flatnonzero((n_texts_with >= lowest) & (n_texts_with <= highest))
         if len(kept) == 0:
             raise ValueError(self._empty_vocabulary(n_texts, n_texts_with, lowest))
@@ -380,26 +430,18 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             )
         return {token: i for i, token in enumerate(tokens, len(SPECIAL_TOKENS))}
 
-    def _truncate(self, ids, offsets):
-        """Cut each text to ``max_length`` ids, and give an empty one the unknown id."""
-        lengths = np.diff(offsets)
-        limit = len(ids) + 1 if self.max_length is None else self.max_length
-        if lengths.size == 0 or (lengths.min() > 0 and lengths.max() <= limit):
-            return ids, offsets
-        n_kept = np.minimum(lengths, limit)
-        n_head = {"head": n_kept, "tail": 0, "both": int(limit * HEAD_SHARE)}[self.keep]
-        new_lengths = np.maximum(n_kept, 1)
-        new_offsets = np.concatenate([[0], np.cumsum(new_lengths)])
-        text = np.repeat(np.arange(len(lengths)), new_lengths)
-        position = np.arange(new_offsets[-1]) - new_offsets[text]
-        # Behind the head, continue so that the last kept position is the text's last.
-        in_head = position < np.broadcast_to(n_head, lengths.shape)[text]
-        skipped = np.where(in_head, 0, (lengths - n_kept)[text])
-        source = offsets[text] + position + skipped
-        empty = (lengths == 0)[text]
-        new_ids = np.full(new_offsets[-1], UNKNOWN, dtype=np.int32)
-        new_ids[~empty] = ids[source[~empty]]
-        return new_ids, new_offsets
+    def _finish(self, ids):
+        """Cut the bytes of one text to ``max_length`` ids; no id at all becomes the unknown one."""
+        return self._shorten(ids, size=BYTES_PER_ID) or _to_bytes(UNKNOWN)
+
+    def _shorten(self, sequence, size=1):
+        """Return what ``max_length`` leaves of a text, whose items are of that size."""
+        if self.max_length is None or len(sequence) <= size * self.max_length:
+            return sequence
+        share = {"head": 1, "tail": 0, "both": HEAD_SHARE}[self.keep]
+        head = int(self.max_length * share)
+        tail = self.max_length - head
+        return sequence[: size * head] + sequence[len(sequence) - size * tail :]
 
     def _pad(self, ids, offsets):
         """Return the matrix of ids, one row a text."""
@@ -416,3 +458,26 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         tags.input_tags.two_d_array = False
         tags.input_tags.one_d_array = True
         return tags
+
+
+def _to_arrays(texts_read: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids and offsets of texts whose ids are bytes."""
+    ids = np.frombuffer(bytearray().join(texts_read), dtype=np.int32)  # as bytes: read-only
+    lengths = np.fromiter(map(len, texts_read), dtype=np.int64, count=len(texts_read))
+    return ids, np.concatenate([[0], np.cumsum(lengths // BYTES_PER_ID)])
+
+
+def _count_texts(positions: np.ndarray, offsets: np.ndarray, *, n_tokens: int) -> np.ndarray:
+    """Return in how many texts each token stands.
+
+    The conversion to columns sorts by counting: the texts of each token in order, equal ones side
+    by side.
+    """
+    shape = (len(offsets) - 1, n_tokens)
+    marks = np.ones(len(positions), dtype=np.int8)
+    columns = sparse.csr_array((marks, positions, offsets), shape=shape).tocsc()
+    is_new = np.ones(len(positions), dtype=bool)
+    is_new[1:] = columns.indices[1:] != columns.indices[:-1]
+    is_new[columns.indptr[:-1]] = True
+    token = np.repeat(np.arange(n_tokens), np.diff(columns.indptr))
+    return np.bincount(token[is_new], minlength=n_tokens)

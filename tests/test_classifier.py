@@ -18,7 +18,7 @@ from sklearn.metrics import get_scorer, log_loss
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LRScheduler
 
-from sklstm import LSTMTextClassifier, SequenceVectorizer
+from sklstm import LSTMTextClassifier, SequenceVectorizer, prediction
 from sklstm.kernels.contract import CELLS
 from tests.conftest import LABELS, TEXTS, TINY
 
@@ -72,6 +72,29 @@ def test_segments_change_long_texts_alone(tiny, texts, labels):
         assert model.score(texts, labels) >= 0.8
         again = pickle.loads(pickle.dumps(model))
         np.testing.assert_array_equal(again.predict_proba(texts), model.predict_proba(texts))
+
+
+ANSWERS = ["predict", "predict_proba", "predict_log_proba", "decision_function", "transform"]
+
+
+@pytest.mark.parametrize("method", ANSWERS)
+def test_answers_are_those_of_all_texts_at_once(monkeypatch, fitted, method):
+    mixed = [*UNUSUAL, *TEXTS]
+    together = getattr(fitted, method)(mixed)
+    monkeypatch.setattr(prediction, "TEXTS_PER_CHUNK", 5)
+    in_chunks = getattr(fitted, method)(mixed)
+    assert in_chunks.dtype == together.dtype
+    if method == "predict":
+        assert in_chunks.tolist() == together.tolist()
+    else:
+        np.testing.assert_allclose(in_chunks, together, rtol=0, atol=1e-6)
+
+
+def test_no_work_starts_before_the_last_text_is_checked(monkeypatch, fitted):
+    monkeypatch.setattr(prediction, "TEXTS_PER_CHUNK", 2)
+    monkeypatch.setattr(fitted.vectorizer_, "transform_ragged", pytest.fail)
+    with pytest.raises(TypeError, match=r"X\[10\] must be a str; got None"):
+        fitted.predict([*TEXTS, None])
 
 
 @pytest.mark.parametrize("cell", CELLS)

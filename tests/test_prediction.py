@@ -1,12 +1,21 @@
 """Whole data sets through a network, and the temperature."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
 
+from sklstm import prediction
 from sklstm.batching import RaggedIds
-from sklstm.prediction import compute_logits, compute_pooled, fit_temperature, mean_log_loss
+from sklstm.prediction import (
+    answer_in_chunks,
+    compute_logits,
+    compute_pooled,
+    fit_temperature,
+    mean_log_loss,
+)
 from tests.test_network import build
 
 
@@ -49,6 +58,37 @@ def test_prediction_leaves_the_mode_as_it_was(training):
 
 def test_no_texts():
     assert compute_logits(build(), ragged(0)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("n_texts", [1, 4, 5, 9])
+def test_answers_come_chunk_by_chunk_in_the_order_of_the_texts(monkeypatch, n_texts):
+    monkeypatch.setattr(prediction, "TEXTS_PER_CHUNK", 4)
+    texts = [f"text {k}" for k in range(n_texts)]
+    chunks = []
+
+    def encode(chunk):
+        chunks.append(chunk)
+        return chunk
+
+    answers = answer_in_chunks(texts, encode, lambda chunk: np.array([text[5:] for text in chunk]))
+    assert answers.tolist() == [str(k) for k in range(n_texts)]
+    assert sum(chunks, []) == texts and max(map(len, chunks)) == min(n_texts, 4)
+
+
+def test_memory_beside_texts_and_result_does_not_grow_with_them():
+    def most_beside(n_texts):
+        texts = ["good"] * n_texts
+        tracemalloc.start()
+        result = answer_in_chunks(texts, ragged_of, lambda ids: np.zeros((len(ids), 2)))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak - result.nbytes
+
+    def ragged_of(chunk):
+        return RaggedIds(np.ones(50 * len(chunk), dtype=np.int32), 50 * np.arange(len(chunk) + 1))
+
+    n_texts = prediction.TEXTS_PER_CHUNK
+    assert most_beside(8 * n_texts) < 1.2 * most_beside(2 * n_texts)
 
 
 def test_mean_log_loss_by_hand():

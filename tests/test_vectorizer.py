@@ -1,5 +1,7 @@
 """Token to id and back."""
 
+import re
+import sys
 import warnings
 
 import numpy as np
@@ -7,7 +9,9 @@ import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer
 
-from sklstm import SequenceVectorizer
+from sklstm import SequenceVectorizer, vectorizer
+from sklstm.datasets import load_docstrings
+from sklstm.tokenizers import TOKEN_PATTERN
 from tests.conftest import TEXTS
 
 
@@ -112,6 +116,124 @@ def test_transform_reads_as_fit_did():
     np.testing.assert_array_equal(vectorizer.transform(TEXTS), ids)
 
 
+# Every kind of character that the default pattern, lower-casing or white space knows, made to meet.
+ADVERSARIAL = [
+    *"nNtT'’'’_09azAZ.,!?-<>/",
+    *("n't", "N'T", "n’t", "can't", "<br />", "<BR>", "<br", "not", "İ", "ß", "Σ", "ΑΣ", "ſ", "ŉ"),
+    *(
+        "房",
+        "间",
+        "。",
+        "か",
+        "ー",
+        "\U00020000",
+        "한",
+        "ä",
+        "a\u0308",
+        "\u0300",
+        "\u20e3",
+        "\u200d",
+    ),
+    *("😀", "👍🏽", "٣", "²", "ª", "‿", "ʼ", "\ufeff", "\u200b", "\x00", "\x7f"),
+    *" \t\n\r\v\f\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2003\u2028\u2029\u202f\u205f\u3000",
+]
+
+
+def random_texts(n_texts, seed):
+    """Return texts of adversarial pieces, and some of characters of all planes but surrogates."""
+    rng = np.random.default_rng(seed)
+    of_pieces = ["".join(rng.choice(ADVERSARIAL, size=rng.integers(20))) for _ in range(n_texts)]
+    codes = [rng.integers(sys.maxunicode + 1, size=8) for _ in range(n_texts // 4)]
+    codes += [rng.integers(0x3100, size=8) for _ in range(n_texts // 4)]
+    of_all = ["".join(chr(c) for c in row if not 0xD800 <= c < 0xE000) for row in codes]
+    return of_pieces + of_all
+
+
+def read_by_analyzer(texts, fitted):
+    """Return the ids of each text by the definition: the analyzer, token by token."""
+    analyze = fitted.build_analyzer()
+    return [[fitted.vocabulary_.get(token, 1) for token in analyze(text)] for text in texts]
+
+
+READINGS = [
+    {},
+    {"lowercase": False},
+    {"strip_accents": "unicode"},
+    {"strip_accents": "ascii"},
+    {"preprocessor": str.upper},
+    {"stop_words": ["not", "n't", "房", "é"]},
+    {"token_pattern": r"(?s)\w+\s\w+|."},
+    {"token_pattern": r"(?u)\b\w\w+\b"},
+    {"analyzer": "char"},
+    {"tokenizer": str.split, "token_pattern": TOKEN_PATTERN},
+]
+
+
+@pytest.mark.filterwarnings("ignore:The parameter 'token_pattern' will not be used:UserWarning")
+@pytest.mark.parametrize("parameters", READINGS, ids=str)
+def test_reading_is_that_of_the_analyzer(parameters):
+    texts = [*random_texts(2000, seed=0), *TEXTS, *load_docstrings().data[:50]]
+    fitted = SequenceVectorizer(**parameters, max_length=None, max_features=None)
+    ids, offsets = fitted.fit_ragged(texts)
+    expected = read_by_analyzer(texts, fitted)
+    assert np.split(ids, offsets[1:-1])[0].dtype == np.int32
+    assert [row.tolist() for row in np.split(ids, offsets[1:-1])] == [
+        row or [1] for row in expected
+    ]
+    np.testing.assert_array_equal(fitted.transform_ragged(texts)[0], ids)
+    unseen = random_texts(1000, seed=1)
+    ids, offsets = fitted.transform_ragged(unseen)
+    expected = [row or [1] for row in read_by_analyzer(unseen, fitted)]
+    assert [row.tolist() for row in np.split(ids, offsets[1:-1])] == expected
+
+
+@pytest.mark.parametrize("keep", ["head", "tail", "both"])
+@pytest.mark.parametrize("max_length", [1, 2, 5])
+@pytest.mark.parametrize("parameters", READINGS[:6], ids=str)
+def test_cutting_while_reading_is_cutting_afterwards(parameters, max_length, keep):
+    texts = random_texts(300, seed=2)
+    whole = SequenceVectorizer(**parameters, max_length=None).fit(texts)
+    short = SequenceVectorizer(**parameters, max_length=max_length, keep=keep)
+    ids, offsets = short.fit_ragged(texts)
+    assert short.vocabulary_ == whole.vocabulary_
+    head = {"head": max_length, "tail": 0, "both": max_length * 3 // 8}[keep]
+    expected = [
+        row if len(row) <= max_length else row[:head] + row[len(row) - max_length + head :]
+        for row in read_by_analyzer(texts, short)
+    ]
+    assert [row.tolist() for row in np.split(ids, offsets[1:-1])] == [
+        row or [1] for row in expected
+    ]
+    np.testing.assert_array_equal(short.transform_ragged(texts)[0], ids)
+    np.testing.assert_array_equal(short.transform_ragged(texts)[1], offsets)
+
+
+def test_white_space_of_the_pattern_is_that_of_split():
+    characters = "".join(map(chr, range(sys.maxunicode + 1)))
+    kept = "".join(characters.split())
+    assert re.findall(r"\s", kept) == []
+    assert len(re.findall(r"\S", characters)) == len(kept)
+
+
+def test_words_are_forgotten_when_there_are_too_many(monkeypatch):
+    ids = SequenceVectorizer().fit_transform(TEXTS)
+    monkeypatch.setattr(vectorizer, "MOST_REMEMBERED", 3)
+    np.testing.assert_array_equal(SequenceVectorizer().fit_transform(TEXTS), ids)
+
+
+@pytest.mark.parametrize("limits", [{"min_df": 2}, {"max_df": 0.2}, {"min_df": 0.01, "max_df": 9}])
+def test_limits_count_texts_not_tokens(limits):
+    texts = load_docstrings().data[:120]
+    counter = CountVectorizer(token_pattern=TOKEN_PATTERN, **limits).fit(texts)
+    fitted = SequenceVectorizer(max_features=None, **limits).fit(texts)
+    assert set(fitted.vocabulary_) == set(counter.vocabulary_)
+
+
+def test_ids_can_be_written_to():
+    fitted = SequenceVectorizer().fit(TEXTS)
+    assert fitted.transform_ragged(TEXTS)[0].flags.writeable
+
+
 def test_before_fit():
     with pytest.raises(NotFittedError):
         SequenceVectorizer().transform(["a"])
@@ -129,6 +251,11 @@ def test_before_fit():
             "Lower min_df.",
         ),
         ({"max_df": 0.4}, ["a", "a"], "more than max_df=0.4 of them, .* Lower min_df or raise max"),
+        (
+            {"min_df": 2},
+            ["", " "],
+            "at least one token; got none in 2 texts, .* Check token_pattern",
+        ),
         ({}, ["", " "], "at least one token; got none in 2 texts, so the vocabulary is empty"),
         ({"vocabulary": []}, ["a"], "vocabulary must hold different tokens, at least one; got 0"),
         ({"vocabulary": ["a", "a"]}, ["a"], "got 2 of which 1 differ"),
