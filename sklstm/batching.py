@@ -10,8 +10,11 @@ from torch import Tensor
 # Batches are made of texts of like length inside pools of this many batches, so that padding is
 # rare and yet no two epochs have the same batches.
 BATCHES_PER_POOL = 50
-# Prediction has no batch size to honour: it takes so many ids at once, padding included.
+# Prediction has no batch size to honour: it takes so many ids at once, padding included. Of long
+# texts it takes a few more, for a step of fewer texts costs as much.
 IDS_PER_PREDICTION_BATCH = 2**14
+MOST_IDS_PER_PREDICTION_BATCH = 2**16
+FEW_TEXTS = 8
 TEXTS_PER_PREDICTION_BATCH = 256
 
 
@@ -132,7 +135,8 @@ def prediction_batches(texts: RaggedIds) -> Iterator[tuple[np.ndarray, Tensor, T
     begin = 0
     while begin < len(order):
         longest = quantise(int(texts.lengths[order[begin]]))
-        size = max(1, min(TEXTS_PER_PREDICTION_BATCH, IDS_PER_PREDICTION_BATCH // longest))
+        few = min(FEW_TEXTS, MOST_IDS_PER_PREDICTION_BATCH // longest)
+        size = max(1, few, min(TEXTS_PER_PREDICTION_BATCH, IDS_PER_PREDICTION_BATCH // longest))
         rows = order[begin : begin + size]
         yield rows, *texts.pad(rows)
         begin += size

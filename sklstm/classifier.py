@@ -153,10 +153,11 @@ class LSTMTextClassifier(
     precision : {'auto', 'float32', 'bfloat16'}, default='auto'
         What the LSTM computes in; weights, optimiser, pooling and loss are in float32 always.
         'auto' trains in bfloat16 where there are matrix units for it (a CPU with Intel's AMX, a
-        CUDA card of compute capability 8 or more) and in float32 elsewhere, and always judges and
-        predicts in float32. 'bfloat16' is for prediction too, on any device; what it gains depends
-        on the hardware. 'float32' is for everything, and makes no difference between devices.
-    backend : {'auto', 'aten', 'cpu', 'reference', 'triton'}, default='auto'
+        CUDA card of compute capability 8 or more) and torch's fused layer may run, and in float32
+        elsewhere; it always judges and predicts in float32. 'bfloat16' is for prediction too, on
+        any device; what it gains depends on the hardware. 'float32' is for everything, and makes no
+        difference between devices.
+    backend : {'auto', 'aten', 'cpu', 'native', 'reference', 'triton'}, default='auto'
         Implementation of the LSTM; a name gives that one or an error.
     random_state : int, RandomState instance or None, default=None
         Makes fits repeatable. None draws a seed from numpy's global random state, the only

@@ -50,8 +50,9 @@ class LSTM(nn.Module):
         Share of the recurrent weights to drop while training, the same at all steps of a batch.
     zoneout : float, default=0.0
         Share of the units whose states stay as they were at a step, drawn anew for each step
-        while training; otherwise each state keeps this share of the one before. "aten" has none.
-    backend : {'auto', 'aten', 'cpu', 'reference', 'triton'}, default='auto'
+        while training; otherwise each state keeps this share of the one before. "aten" and
+        "native" have none.
+    backend : {'auto', 'aten', 'cpu', 'native', 'reference', 'triton'}, default='auto'
         Which implementation runs. A name gives that implementation or an error.
 
     Attributes
@@ -323,6 +324,12 @@ class LSTM(nn.Module):
                         f"{name} must have shape (layers * directions, B, H) = {expected}; "
                         f"got {tuple(state.shape)}."
                     )
+
+    @property
+    def can_be_fused(self) -> bool:
+        """Whether torch's fused layer, which knows how to use matrix units, may run this layer."""
+        plain = self.cell == "lstm" and self.recurrent_dropout == self.zoneout == 0
+        return plain and self.backend in ("auto", "aten")
 
     def extra_repr(self) -> str:
         """Return the settings, for ``print``."""

@@ -200,8 +200,8 @@ class LSTMTextNetwork(nn.Module):
 
     def _casting(self, device):
         """Return the context that makes the LSTM compute in bfloat16, or one that does nothing."""
-        by_itself = self.precision == "auto" and self.training and has_bfloat16_units(device)
-        if by_itself or self.precision == "bfloat16":
+        by_itself = self.precision == "auto" and self.training and self.lstm.can_be_fused
+        if (by_itself and has_bfloat16_units(device)) or self.precision == "bfloat16":
             return torch.autocast(device.type, torch.bfloat16)
         return nullcontext()
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from sklstm.batching import (
+    FEW_TEXTS,
     IDS_PER_PREDICTION_BATCH,
+    MOST_IDS_PER_PREDICTION_BATCH,
     RaggedIds,
     TrainingBatches,
     prediction_batches,
@@ -83,7 +85,8 @@ def test_prediction_covers_every_text_within_its_budget():
     for rows, ids, batch_lengths in prediction_batches(ragged(lengths)):
         np.testing.assert_array_equal(ids[0].numpy() - 1, rows)
         np.testing.assert_array_equal(batch_lengths, lengths[rows])
-        assert len(rows) == 1 or ids.numel() <= IDS_PER_PREDICTION_BATCH
+        assert len(rows) <= FEW_TEXTS or ids.numel() <= IDS_PER_PREDICTION_BATCH
+        assert len(rows) == 1 or ids.numel() <= MOST_IDS_PER_PREDICTION_BATCH
         seen += rows.tolist()
     assert sorted(seen) == list(range(334))
 

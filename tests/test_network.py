@@ -208,6 +208,17 @@ def test_precision_is_that_of_the_lstm_alone(monkeypatch, has_units, training, p
     assert {p.grad.dtype for p in network.parameters() if p.grad is not None} == {torch.float32}
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"cell": "peephole"}, {"recurrent_dropout": 0.2}, {"zoneout": 0.1}, {"backend": "cpu"}],
+    ids=str,
+)
+def test_auto_leaves_to_float32_what_torch_has_not_fused(monkeypatch, changes):
+    monkeypatch.setattr("sklstm.network.has_bfloat16_units", lambda device: True)
+    dtypes, _ = dtypes_seen(build(precision="auto", **changes))
+    assert dtypes == {torch.float32}
+
+
 def test_units_for_bfloat16(monkeypatch):
     cpu, cuda = torch.device("cpu"), torch.device("cuda:0")
     for capabilities, expected in (
