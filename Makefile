@@ -25,7 +25,7 @@ clean:                             ## what the targets above made
 # Linux alone; without its dependencies, of which none is needed for that.
 INSTALL_TRITON = $(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt triton
 
-NATIVE = sklstm/kernels/native.c sklstm/kernels/native_steps.h
+NATIVE = setup.py sklstm/kernels/native.c sklstm/kernels/native_steps.h
 
 # A stamp a set of extras: installed anew when the requirements change.
 $(VENV)/.base: EXTRAS :=

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 # super(), each hook would be called twice.
 _step_of_adamw = inspect.unwrap(torch.optim.AdamW.step)
 
-# Steps after which all rows make up, so that the numbers to carry on stay few.
+# Steps after which all rows make up, so that the numbers to carry on stay few; at 0 none stays
+# behind.
 MAX_STEPS_BEHIND = 1_000
 
 
@@ -135,7 +136,7 @@ class Rows:
         self.first_step = self.n_steps
         self.last = np.zeros(len(self.weight), dtype=np.int64)  # step of each row, from first_step
         # For each step s from which a row may come, a column: see the head of this file.
-        self.numbers = np.zeros((5, MAX_STEPS_BEHIND + 1))
+        self.numbers = np.zeros((5, MAX_STEPS_BEHIND + 2))
         self.of_w, self.of_u, self.a_of_a, self.a_of_w, self.a_of_u = self.numbers
         self._add_column(0)
         self.reading = None
@@ -210,7 +211,7 @@ class Rows:
         self._miss(lr * unbiased2 / unbiased1, beta1 / np.sqrt(beta2), 1.0 - lr * decay)
         for a in average:
             a.lerp_(w, self._miss_average())
-        if self.n_steps - self.first_step == MAX_STEPS_BEHIND:
+        if self.n_steps - self.first_step >= MAX_STEPS_BEHIND:
             self.catch_up_all()
 
     def _miss(self, rate, fading, remaining):

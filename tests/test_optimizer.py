@@ -55,7 +55,7 @@ class Pair:
 
 
 @pytest.mark.parametrize("average", [None, DECAY])
-@pytest.mark.parametrize("max_behind", [7, 1000])
+@pytest.mark.parametrize("max_behind", [0, 7, 1000])
 def test_rows_make_up_for_all_they_missed(average, max_behind, monkeypatch):
     """Without eps the numbers are the same; rounding alone is between them."""
     monkeypatch.setattr(optimizer, "MAX_STEPS_BEHIND", max_behind)
