@@ -83,9 +83,8 @@ def _as_list(X, name: str) -> list:
         X = _only_column(X, name)
     if hasattr(X, "to_numpy"):  # a pandas or polars series, whatever its dtype and index
         X = X.to_numpy()
-    if isinstance(X, np.ndarray):
-        return X.tolist()  # which turns numpy's strings into plain str
-    return list(X)
+    # ``tolist`` turns numpy's strings into plain str.
+    return X.tolist() if isinstance(X, np.ndarray) else list(X)
 
 
 def _only_column(X, name: str):
