@@ -30,7 +30,7 @@ __all__ = [
 
 
 def check_texts(X, *, name: str = "X", allow_empty: bool = False) -> list[str]:
-    """Return the texts of X as a list of str.
+    """Return the texts of X as a list of str, a list as it is.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def check_texts(X, *, name: str = "X", allow_empty: bool = False) -> list[str]:
     ValueError
         If X has several columns or, unless ``allow_empty``, no text.
     """
-    texts = _as_list(X, name)
+    texts = X if isinstance(X, list) else _as_list(X, name)
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             _refuse_element(text, position, name)
