@@ -71,7 +71,10 @@ class LazyAdamW(torch.optim.AdamW):
 
     def _before_reading(self, embedding, inputs):
         if embedding.training:  # otherwise all rows have made up
-            self.rows.catch_up(*inputs)
+            (ids,) = inputs
+            if embedding.padding_idx is not None:  # which has no gradient
+                ids = ids[ids != embedding.padding_idx]
+            self.rows.catch_up(ids)
 
     @torch.no_grad()
     def step(self, closure=None):

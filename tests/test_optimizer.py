@@ -106,6 +106,22 @@ def test_a_later_begin_goes_on_from_the_moments():
     pair.check(atol=1e-11)
 
 
+def test_rows_that_were_read_make_up_once_a_step():
+    """Also with padding among them, which gets no gradient and is never moved."""
+    torch.manual_seed(0)
+    embedding = nn.Embedding(9, 3, padding_idx=0)
+    lazy = LazyAdamW(embedding.parameters(), fused=True, **SETTINGS)
+    lazy.begin(embedding, DECAY)
+    calls, catch_up = [], lazy.rows.catch_up
+    lazy.rows.catch_up = lambda rows: calls.append(rows.tolist()) or catch_up(rows)
+    for ids in ([0, 2, 5], [0, 5, 8]):
+        lazy.zero_grad()
+        embedding(torch.tensor(ids)).sum().backward()
+        lazy.step()
+    assert calls == [[2, 5], [5, 8]]
+    assert not embedding.weight[0].any()
+
+
 def test_other_weights_are_updated_as_ever_and_a_closure_is_called():
     torch.manual_seed(0)
     embedding, linear = nn.Embedding(9, 3), nn.Linear(3, 1)
