@@ -1,5 +1,6 @@
 """Token to id and back: texts as sequences of whole numbers."""
 
+import itertools
 import numbers
 import re
 import sys
@@ -284,7 +285,8 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             self.vocabulary_ = self._given_vocabulary()
             return self.transform_ragged(texts)
         # Numbers in the order of appearance, like ids behind those of the special tokens.
-        numbers_ = _Remembered(lambda token: _to_bytes(len(numbers_) + len(SPECIAL_TOKENS)))
+        count = itertools.count(len(SPECIAL_TOKENS))
+        numbers_ = _Remembered(lambda token: _to_bytes(next(count)))
         read = self._build_reader(numbers_)
         texts_read = [read(text) for text in texts]
         tokens = np.array(list(numbers_), dtype=object)
@@ -354,11 +356,10 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         pattern allows, and each word is cut once however often it comes. With ``shortens``,
         ids that ``max_length`` takes away may be missing already.
         """
-        counter = self._build_counter()
-        by_pattern = self.analyzer == "word" and self.tokenizer is None
-        if not (by_pattern and self.token_pattern == TOKEN_PATTERN):
-            analyze = counter.build_analyzer()
+        if not self._may_split():
+            analyze = self.build_analyzer()
             return lambda text: b"".join(map(ids_of_token.__getitem__, analyze(text)))
+        counter = self._build_counter()
         preprocess, cut = counter.build_preprocessor(), counter.build_tokenizer()
         if self.stop_words is not None:
             cut = counter.set_params(preprocessor=str).build_analyzer()  # str changes nothing more
@@ -374,6 +375,12 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             return b"".join(map(ids_of_word.__getitem__, words))
 
         return read
+
+    def _may_split(self):
+        """Whether texts may be split at white space: where the default pattern is what cuts."""
+        is_ours = type(self).build_analyzer is SequenceVectorizer.build_analyzer
+        by_pattern = self.analyzer == "word" and self.tokenizer is None
+        return is_ours and by_pattern and self.token_pattern == TOKEN_PATTERN
 
     def _select(self, tokens, ids, offsets):
         """Return the positions of the tokens to keep, the most frequent first."""

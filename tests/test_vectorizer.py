@@ -208,6 +208,14 @@ def test_cutting_while_reading_is_cutting_afterwards(parameters, max_length, kee
     np.testing.assert_array_equal(short.transform_ragged(texts)[1], offsets)
 
 
+def test_an_analyzer_of_a_subclass_is_used():
+    class Shouting(SequenceVectorizer):
+        def build_analyzer(self):
+            return lambda text: text.upper().split()
+
+    assert Shouting().fit(["a b-c"]).vocabulary_ == {"A": 3, "B-C": 4}
+
+
 def test_white_space_of_the_pattern_is_that_of_split():
     characters = "".join(map(chr, range(sys.maxunicode + 1)))
     kept = "".join(characters.split())
