@@ -192,7 +192,9 @@ class Weights(Callback):
         self.n_updates_ = 0
         self.training_weights_ = None
         embedding = net.module_.embedding
-        if embedding.weight.device.type == "cpu":  # a card moves all rows in no time
+        # A card moves all rows in no time; and callbacks that ask for gradients, such as skorch's
+        # GradientNormClipping, know dense ones alone.
+        if embedding.weight.device.type == "cpu" and not _gradients_are_looked_at(net):
             net.optimizer_.begin(embedding, self.decay)
         # The optimiser averages the rows it lets stay behind.
         self.averaged_ = [p for p in net.module_.parameters() if not self._stays_behind(net, p)]
@@ -241,6 +243,14 @@ class Weights(Callback):
             parameter.copy_(average)
         if net.optimizer_.embedding is not None:
             net.module_.embedding.weight.copy_(net.optimizer_.rows.average)
+
+
+def _gradients_are_looked_at(net: NeuralNet) -> bool:
+    return any(
+        type(callback).on_grad_computed is not Callback.on_grad_computed
+        for _, callback in net.callbacks_
+        if not isinstance(callback, GradientClipping)
+    )
 
 
 @torch.no_grad()

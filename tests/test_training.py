@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, GradientNormClipping
 
 from sklstm.batching import Batch, RaggedIds, TrainingBatches
 from sklstm.training import (
@@ -85,6 +85,23 @@ def test_loss_is_the_mean_of_weight_times_cross_entropy():
     batch = Batch(None, None, torch.tensor([2, 0]), torch.tensor([1.5, 0.5]))
     expected = -(1.5 * np.log(0.5) + 0.5 * np.log(0.7)) / 2
     assert net.get_loss(logits, batch).item() == pytest.approx(expected)
+
+
+def test_callbacks_that_ask_for_gradients_get_dense_ones():
+    """skorch's own clipping knows no sparse ones; the weights come out the same."""
+    seen = []
+
+    class Spy(Callback):
+        def on_grad_computed(self, net, named_parameters, **kwargs):
+            seen.extend(p.grad.is_sparse for _, p in named_parameters if p.grad is not None)
+
+    plain = build_net(settings(), **SETTINGS)
+    spied = build_net(settings(), user_callbacks=[Spy(), GradientNormClipping(1e9)], **SETTINGS)
+    for net in (plain, spied):
+        train(net, batches(), max_epochs=2)
+    assert seen and not any(seen)
+    for one, other in zip(plain.module_.parameters(), spied.module_.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
 def test_average_matches_its_formula():
