@@ -149,9 +149,28 @@ def _preferred(directions: list[Inputs]) -> tuple[str, ...]:
     device_type = directions[0].x.device.type
     if device_type != "cpu":
         return ("aten", "triton") if device_type == "cuda" else ("aten",)
-    if directions[0].x.dtype == torch.float32:
-        return ("native", "aten", "cpu") if _aten_is_faster(directions) else ("native", "cpu")
-    return ("aten", "cpu") if _aten_is_faster(directions) else ("cpu",)
+    theirs_and_ours = ("aten", "cpu") if _aten_is_faster(directions) else ("cpu",)
+    if directions[0].x.dtype != torch.float32 or _predicts_full_batches(directions):
+        return theirs_and_ours
+    return ("native", *theirs_and_ours)
+
+
+def _predicts_full_batches(directions: list[Inputs]) -> bool:
+    """Return whether torch's layer beats even the compiled steps: in prediction, without padding.
+
+    Where inputs come by index it loses, since it multiplies equal ones anew.
+    """
+    return (
+        not autograd.needs_backward(directions)
+        and directions[0].index is None
+        and _live_share(directions[0]) > 0.9
+    )
+
+
+def _live_share(inputs: Inputs) -> float:
+    """Return the share of the steps that is not padding."""
+    n_steps, n_texts, _, _ = inputs.sizes
+    return 1.0 if inputs.lengths is None else float(inputs.lengths.sum()) / (n_steps * n_texts)
 
 
 def _aten_is_faster(directions: list[Inputs]) -> bool:
@@ -164,8 +183,8 @@ def _aten_is_faster(directions: list[Inputs]) -> bool:
     inputs = directions[0]
     if inputs.x.dtype != torch.float32:
         return inputs.x.dtype == torch.bfloat16
-    n_steps, n_texts, _, hidden = inputs.sizes
-    live = 1.0 if inputs.lengths is None else float(inputs.lengths.sum()) / (n_steps * n_texts)
+    n_steps, _, _, hidden = inputs.sizes
+    live = _live_share(inputs)
     small = autograd.texts_a_lane(directions) * hidden <= SMALL_STEP
     if autograd.needs_backward(directions):
         return small and (live > 0.85 or n_steps <= SHORT)

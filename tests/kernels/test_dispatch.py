@@ -120,6 +120,12 @@ def short(directions):
     return [inputs._replace(x=inputs.x[:40]) for inputs in directions]
 
 
+def by_index(directions):
+    """Return the same with 50 different inputs that are read by index."""
+    index = torch.zeros(200, directions[0].sizes[1], dtype=torch.int64)
+    return [inputs._replace(x=inputs.x[0, :1].expand(50, -1), index=index) for inputs in directions]
+
+
 HALF_PADDING = torch.full((32,), 100)
 ALIKE = torch.full((32,), 190)
 
@@ -154,6 +160,9 @@ def test_auto_chooses_by_the_rule(directions, need_last, expected, monkeypatch):
         (sized(32, 128, dtype=torch.float64), "cpu"),
         (sized(32, 128, dtype=torch.bfloat16), "aten"),
         (sized(32, 128, zone_h=torch.zeros(1), zone_c=torch.zeros(1)), "cpu"),
+        (sized(128, 256, training=False), "aten"),
+        (sized(32, 128, lengths=HALF_PADDING, training=False), "native"),
+        (by_index(sized(32, 128, training=False)), "native"),
     ],
 )
 def test_auto_prefers_what_is_compiled(directions, expected, monkeypatch):
