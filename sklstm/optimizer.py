@@ -29,6 +29,8 @@ _step_of_adamw = inspect.unwrap(torch.optim.AdamW.step)
 # Steps after which all rows make up, so that the numbers to carry on stay few; at 0 none stays
 # behind.
 MAX_STEPS_BEHIND = 1_000
+# When all rows make up, so many do at a time, in memory that does not grow with the vocabulary.
+ROWS_AT_ONCE = 2**13
 
 
 class LazyAdamW(torch.optim.AdamW):
@@ -190,7 +192,8 @@ class Rows:
         """Let all rows make up."""
         self._put_back()
         if self.n_steps > self.first_step:
-            self.catch_up(torch.arange(len(self.weight)))
+            for rows in torch.arange(len(self.weight)).split(ROWS_AT_ONCE):
+                self.catch_up(rows)
             self._put_back()
             self._start_anew()
 

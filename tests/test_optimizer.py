@@ -59,6 +59,7 @@ class Pair:
 def test_rows_make_up_for_all_they_missed(average, max_behind, monkeypatch):
     """Without eps the numbers are the same; rounding alone is between them."""
     monkeypatch.setattr(optimizer, "MAX_STEPS_BEHIND", max_behind)
+    monkeypatch.setattr(optimizer, "ROWS_AT_ONCE", 25)  # three parts
     pair = Pair(average, eps=1e-30)
     for n_steps in (1, 5, 90):
         pair.run(n_steps)
