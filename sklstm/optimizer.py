@@ -65,14 +65,38 @@ class LazyAdamW(torch.optim.AdamW):
             keeps no average.
         """
         weight = embedding.weight
-        (group,) = (g for g in self.param_groups if any(p is weight for p in g["params"]))
         self.embedding = embedding
-        self.rows = Rows(weight, group, self.state.get(weight, {}), average)
+        self.rows = Rows(weight, self.state.pop(weight, {}), average)
         embedding.sparse = True  # gradients of the rows that were read alone
         self._hook = embedding.register_forward_pre_hook(self._before_reading)
 
+    def state_dict(self):
+        """Return the state as :class:`torch.optim.AdamW` would; all rows make up."""
+        if self.embedding is not None:
+            self.rows.catch_up_all()
+            self.state[self.embedding.weight] = self.rows.moments()
+        return super().state_dict()
+
+    def load_state_dict(self, state_dict):
+        """Take over a state; an average of the rows starts anew from where they stand."""
+        embedding = self.embedding
+        average = None if embedding is None else self.rows.decay_of_average
+        self.finish()
+        super().load_state_dict(state_dict)
+        if embedding is not None:
+            self.begin(embedding, average)
+
+    def _group(self):
+        """Return the settings of the embedding; a loaded state brings new ones."""
+        weight = self.embedding.weight
+        return next(g for g in self.param_groups if any(p is weight for p in g["params"]))
+
     def _before_reading(self, embedding, inputs):
-        if embedding.training:  # otherwise all rows have made up
+        if self.embedding is None:  # in a copy of the network
+            return
+        if not embedding.training:  # whoever predicts meanwhile may read any row
+            self.rows.catch_up_all()
+        else:
             (ids,) = inputs
             if embedding.padding_idx is not None:  # which has no gradient
                 ids = ids[ids != embedding.padding_idx]
@@ -91,8 +115,9 @@ class LazyAdamW(torch.optim.AdamW):
         weight = self.embedding.weight
         grad, weight.grad = weight.grad, None
         _step_of_adamw(self)
-        self.rows.step(grad)
-        weight.grad = grad
+        if grad is not None:  # as it is where a callback has frozen the embedding
+            self.rows.step(grad, self._group())
+            weight.grad = grad
         return loss
 
     def finish(self) -> None:
@@ -109,9 +134,9 @@ class LazyAdamW(torch.optim.AdamW):
 class Rows:
     """The rows of a weight matrix (V, E) that may stay behind, with their moments and average."""
 
-    def __init__(self, weight: Tensor, group: dict, state: dict, average: float | None):
-        self.weight, self.group, self.decay_of_average = weight, group, average
-        self.n_averaged = 0
+    def __init__(self, weight: Tensor, state: dict, average: float | None):
+        self.weight, self.decay_of_average = weight, average
+        self.n_averaged, self.newest_eps = 0, 0.0
         self.n_steps = int(state.get("step", 0))
         # Beside each other in memory, since they are always read together.
         n_kept = 2 if average is None else 3
@@ -141,14 +166,14 @@ class Rows:
         self.first_step = self.n_steps
         self.last = np.zeros(len(self.weight), dtype=np.int64)  # step of each row, from first_step
         # For each step s from which a row may come, a column: see the head of this file.
-        self.numbers = np.zeros((5, MAX_STEPS_BEHIND + 2))
-        self.of_w, self.of_u, self.a_of_a, self.a_of_w, self.a_of_u = self.numbers
-        self._add_column(0)
+        # Those that rows up to date start from, for they have missed nothing, are in all columns.
+        self.numbers = np.zeros((8, MAX_STEPS_BEHIND + 2))
+        self.of_w, self.of_u, self.a_of_a, self.a_of_w, self.a_of_u = self.numbers[:5]
+        self.of_m, self.of_v, self.eps = self.numbers[5:]  # products of the decays; eps of u
+        for numbers in (self.of_w, self.a_of_a, self.of_m, self.of_v):
+            numbers[:] = 1.0
+        self.eps[0] = self.newest_eps
         self.reading = None
-
-    def _add_column(self, k):
-        """Start the numbers of the rows that are up to date at the k-th step: nothing missed."""
-        self.of_w[k] = self.a_of_a[k] = 1.0
 
     @torch.no_grad()
     def catch_up(self, rows: Tensor) -> None:
@@ -158,18 +183,15 @@ class Rows:
         w, memory = self.weight.index_select(0, rows), self.memory.index_select(0, rows)
         k = self.n_steps - self.first_step
         if k > 0:
-            self._make_up(w, memory, self.last[rows.numpy()], k)
+            self._make_up(w, memory, self.last[rows.numpy()])
             self.weight.index_copy_(0, rows, w)
         # The moments stay here until the step that follows has changed them as well.
         self.reading = (rows, w, memory)
 
-    def _make_up(self, w, memory, last, k):
-        """Bring rows w (U, E) and their memory (U, 3, E) from the steps ``last`` to the k-th."""
-        beta1, beta2 = self.group["betas"]
-        eps = self.group["eps"] * np.sqrt(1.0 - beta2 ** (last + self.first_step))
-        columns = [*self.numbers[:, last], beta1 ** (k - last), beta2 ** (k - last), eps]
+    def _make_up(self, w, memory, last):
+        """Bring rows w (U, E) and their memory (U, 3, E) from the steps ``last`` to the newest."""
         of_w, of_u, a_of_a, a_of_w, a_of_u, of_m, of_v, eps = (
-            torch.from_numpy(column).to(w.dtype).unsqueeze(1) for column in columns
+            torch.from_numpy(column).to(w.dtype).unsqueeze(1) for column in self.numbers[:, last]
         )
         m, v, *average = memory.unbind(1)
         # Rows that never had a gradient have m = 0.
@@ -197,49 +219,52 @@ class Rows:
             self._put_back()
             self._start_anew()
 
-    def step(self, grad: Tensor | None) -> None:
-        """Update the rows of a sparse gradient (V, E); the others stay behind one step more."""
+    def step(self, grad: Tensor, group: dict) -> None:
+        """Update the rows of a sparse gradient (V, E); the others stay behind one step more.
+
+        Ctrl-C may come between any two lines: the step counts when all is done.
+        """
         rows, grad = self._rows_of(grad)
         if self.reading is None or not torch.equal(self.reading[0], rows):
             self.catch_up(rows)
         _, w, memory = self.reading
-        self.n_steps += 1
-        lr, decay = self.group["lr"], self.group["weight_decay"]
-        (beta1, beta2), eps = self.group["betas"], self.group["eps"]
-        unbiased1 = 1.0 - beta1**self.n_steps
-        unbiased2 = np.sqrt(1.0 - beta2**self.n_steps)
+        n_steps = self.n_steps + 1
+        lr, decay = group["lr"], group["weight_decay"]
+        (beta1, beta2), eps = group["betas"], group["eps"]
+        unbiased1 = 1.0 - beta1**n_steps
+        unbiased2 = np.sqrt(1.0 - beta2**n_steps)
         m, v, *average = memory.unbind(1)
         m.lerp_(grad, 1.0 - beta1)
         v.mul_(beta2).addcmul_(grad, grad, value=1.0 - beta2)
         denominator = v.sqrt().div_(unbiased2).add_(eps)
         w.mul_(1.0 - lr * decay).addcdiv_(m, denominator, value=-lr / unbiased1)
         self.weight.index_copy_(0, rows, w)
-        self._miss(lr * unbiased2 / unbiased1, beta1 / np.sqrt(beta2), 1.0 - lr * decay)
+        k = n_steps - self.first_step
+        self.eps[k] = self.newest_eps = eps * unbiased2
+        self._miss(k, beta1, beta2, lr * unbiased2 / unbiased1, 1.0 - lr * decay)
         for a in average:
-            a.lerp_(w, self._miss_average())
-        if self.n_steps - self.first_step >= MAX_STEPS_BEHIND:
+            a.lerp_(w, self._miss_average(k))
+        self.n_steps = n_steps
+        if k >= MAX_STEPS_BEHIND:
             self.catch_up_all()
 
-    def _miss(self, rate, fading, remaining):
-        """Carry the numbers of w on by one step, for the rows without a gradient."""
-        k = self.n_steps - self.first_step
+    def _miss(self, k, beta1, beta2, rate, remaining):
+        """Carry the numbers of w on to the k-th step, for the rows without a gradient."""
+        self.of_m[:k] *= beta1
+        self.of_v[:k] *= beta2
         self.numbers[:2, :k] *= remaining
-        self.of_u[:k] += rate * fading ** np.arange(k, 0, -1)
-        self._add_column(k)
+        self.of_u[:k] += rate * self.of_m[:k] / np.sqrt(self.of_v[:k])
 
-    def _miss_average(self):
-        """Carry the numbers of the average on by one step; return the share of the new weights."""
-        k = self.n_steps - self.first_step
+    def _miss_average(self, k):
+        """Carry the numbers of the average on to the k-th step; return the new weights' share."""
         self.n_averaged += 1
         share = (1.0 - self.decay_of_average) / (1.0 - self.decay_of_average**self.n_averaged)
-        self.numbers[2:, :k] *= 1.0 - share
-        self.numbers[3:, :k] += share * self.numbers[:2, :k]
+        self.numbers[2:5, :k] *= 1.0 - share
+        self.numbers[3:5, :k] += share * self.numbers[:2, :k]
         return share
 
-    def _rows_of(self, grad: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _rows_of(self, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Return the rows that have a gradient, each once, and their gradients."""
-        if grad is None:
-            return torch.zeros(0, dtype=torch.int64), self.weight.new_zeros(0, self.weight.shape[1])
         rows, values = grad._indices()[0], grad._values()
         if self.reading is not None and torch.equal(self.reading[0], rows):
             return rows, values  # as it is after a single backward

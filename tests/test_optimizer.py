@@ -23,7 +23,7 @@ class Pair:
         self.adamw = torch.optim.AdamW(self.theirs.parameters(), eps=eps, **SETTINGS)
         self.lazy = LazyAdamW(self.ours.parameters(), eps=eps, fused=True, **SETTINGS)
         self.average = self.theirs.weight.detach().clone()
-        self.n_steps = 0
+        self.n_steps, self.cycles_momentum = 0, False
         self.lazy.begin(self.ours, average)
 
     def run(self, n_steps, *, n_backward=1):
@@ -32,7 +32,10 @@ class Pair:
             self.n_steps += 1
             for optimizer_ in (self.adamw, self.lazy):
                 optimizer_.zero_grad()
-                optimizer_.param_groups[0]["lr"] = 0.01 / (1 + 0.01 * self.n_steps)
+                group = optimizer_.param_groups[0]
+                group["lr"] = 0.01 / (1 + 0.01 * self.n_steps)
+                if self.cycles_momentum:  # as OneCycleLR does
+                    group["betas"] = (0.85 + 0.1 * (self.n_steps % 10) / 10, 0.999)
             for _ in range(n_backward):
                 ids = torch.multinomial(frequent, 4).unique()
                 grad = torch.randn(len(ids), 3, dtype=self.ours.weight.dtype)
@@ -80,6 +83,68 @@ def test_rows_without_a_gradient_do_stay_behind():
     earlier = pair.ours.weight.detach().clone()
     pair.run(1)
     assert 0 < (pair.ours.weight != earlier).any(dim=1).sum() <= 8 < len(earlier)
+
+
+def test_momentum_may_change_between_steps():
+    pair = Pair(eps=1e-30)
+    pair.cycles_momentum = True
+    pair.run(60)
+    pair.check(atol=1e-11)
+
+
+def test_a_state_that_is_saved_and_loaded_meanwhile():
+    """As skorch's Checkpoint and LoadInitState do, behind our callback."""
+    pair = Pair(None, eps=1e-30)
+    pair.run(10)
+    state = copy.deepcopy(pair.lazy.state_dict())
+    assert len(state["state"]) == 1
+    pair.run(7)
+    pair.lazy.load_state_dict(state)
+    with torch.no_grad():
+        pair.ours.weight.copy_(pair.theirs.weight)
+    pair.adamw.load_state_dict(copy.deepcopy(state))
+    pair.n_steps = 10
+    pair.run(10)  # at learning rates that come with the loaded groups
+    pair.check(atol=1e-11)
+
+
+def test_an_interrupted_step_loses_nothing(monkeypatch):
+    """Ctrl-C in the middle of a step must not harm the rows it has just read."""
+    pair = Pair()
+    pair.run(20)
+    before = pair.ours.weight.detach().clone()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    for name in ("_miss", "_miss_average", "_rows_of"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(pair.lazy.rows, name, interrupt)
+            pair.run(1)
+    pair.lazy.rows.catch_up_all()
+    assert (pair.ours.weight - before).abs().max() < 0.2
+    assert (pair.lazy.rows.average - before).abs().max() < 0.2
+    assert (before.abs() > 0.5).any()
+
+
+def test_a_frozen_embedding_stays():
+    pair = Pair()
+    before = pair.ours.weight.detach().clone()
+    pair.ours.weight.requires_grad_(False)
+    for _ in range(3):
+        pair.lazy.zero_grad()
+        pair.ours(torch.tensor([1, 2]))
+        pair.lazy.step()
+    pair.lazy.rows.catch_up_all()
+    assert torch.equal(pair.ours.weight, before) and torch.equal(pair.lazy.rows.average, before)
+
+
+def test_whoever_predicts_meanwhile_reads_rows_that_have_made_up():
+    pair = Pair(eps=1e-30)
+    pair.run(30)
+    pair.ours.eval()
+    every = torch.arange(60)
+    torch.testing.assert_close(pair.ours(every), pair.theirs(every), rtol=0, atol=1e-11)
 
 
 def test_gradients_may_be_summed_over_several_batches():

@@ -171,8 +171,8 @@ def backward(
     x, gates, c, h_in = saved
     rows, hidden = _rows(inputs), inputs.weight_hh.shape[1]
     n_rows, units = h_in.shape
-    grad_h = _padded(grad_h)
-    grad_h = grad_h if grad_h.stride(-1) == 1 else grad_h.contiguous()
+    if hidden % UNITS != 0 or grad_h.stride(-1) != 1:  # otherwise it is read by its strides
+        grad_h = _padded(grad_h)
     d, dh, dc = empty(n_rows, 4 * units), _padded(grad_h_last).clone(), _padded(grad_c_last).clone()
     grad_bias = torch.zeros(torch.get_num_threads(), 4 * units)
     call = _Call(
@@ -237,7 +237,11 @@ def _rows_of_x(inputs: Inputs, rows: Rows) -> tuple[Tensor, Tensor | None]:
 
 def _rows(inputs: Inputs) -> Rows:
     n_steps, n_texts, _, _ = inputs.sizes
-    lengths = torch.full((n_texts,), n_steps) if inputs.lengths is None else inputs.lengths.long()
+    lengths = (
+        torch.full((n_texts,), n_steps)
+        if inputs.lengths is None
+        else inputs.lengths.long().contiguous()
+    )
     first = lengths.cumsum(0) - lengths
     last = first + lengths - 1
     text = torch.repeat_interleave(lengths)
@@ -257,7 +261,10 @@ class _Call:
 
     def __init__(self, inputs: Inputs, rows: Rows, **fields: Tensor | int | None):
         fields |= {"lengths": rows.lengths, "order": rows.order, "first_row": rows.first}
-        self.tensors = fields
+        self.tensors = fields  # alive as long as the pointers
+        for name, value in fields.items():
+            if isinstance(value, Tensor) and name != "grad" and not value.is_contiguous():
+                raise AssertionError(f"{name} must lie in line in memory.")  # a fault of ours
         self.layer = Layer(
             n_steps=inputs.sizes[0],
             n_texts=inputs.sizes[1],
@@ -286,9 +293,9 @@ def _padded_size(hidden: int) -> int:
 
 
 def _padded(x: Tensor | None) -> Tensor | None:
-    """Return x (..., H) with columns of 0 up to the padded size."""
+    """Return x (..., H) in line in memory, with columns of 0 up to the padded size."""
     if x is None or x.shape[-1] % UNITS == 0:
-        return x
+        return x if x is None else x.contiguous()
     return torch.nn.functional.pad(x, (0, _padded_size(x.shape[-1]) - x.shape[-1]))
 
 

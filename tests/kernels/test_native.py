@@ -43,6 +43,44 @@ def test_every_instruction_set_matches_the_reference(instructions, case, n_threa
     assert_same(outputs_and_gradients(run, inputs), in_reference(inputs), torch.float32)
 
 
+@pytest.mark.parametrize("kind", ["expanded", "transposed"])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_states_that_do_not_lie_in_line(kind, masked, training):
+    """Such as a learnt first state, the same for all texts."""
+    inputs = make_inputs(Case(5, 33, 8, 64, masked=masked), "lstm", torch.float32)
+
+    def arranged(x):
+        return x[:1].expand(33, 64) if kind == "expanded" else x.t().contiguous().t()
+
+    def run_arranged(inputs, backend="native"):
+        names = ("h0", "c0", "mask_h") if masked else ("h0", "c0")
+        changes = {name: arranged(getattr(inputs, name)) for name in names}
+        return run(inputs._replace(**changes), backend)
+
+    if training:
+        actual = outputs_and_gradients(run_arranged, inputs)
+        expected = outputs_and_gradients(lambda x: run_arranged(x, "reference"), in_double(inputs))
+        assert_same(actual, expected, torch.float32)
+        return
+    with torch.inference_mode():
+        for one, other in zip(
+            run_arranged(inputs)[:3], run_arranged(inputs, "reference")[:3], strict=True
+        ):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("weight", [1.0, -0.5])
+def test_expanded_gradients(weight):
+    """As a sum or a mean over the outputs sends them back: no memory of their own."""
+    inputs = make_inputs(Case(5, 33, 8, 64), "lstm", torch.float32)
+    one, other = (
+        torch.autograd.grad((weight * run(inputs, backend).h).sum(), inputs.weight_hh)[0]
+        for backend in ("native", "reference")
+    )
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_prediction_gives_the_outputs_of_training(case):
     inputs = make_inputs(case, "lstm", torch.float32)
