@@ -132,7 +132,7 @@ class LSTMTextNetwork(nn.Module):
         self,
         ids: Tensor,  # (T, B) padded at the end with 0
         lengths: Tensor,  # (B,)
-        prepared: "Prepared | None" = None,  # of ids that these are among
+        prepared: Prepared | None = None,  # of ids that these are among
     ) -> Tensor:
         """Return the logits (B, C)."""
         return self.head(self._drop(self.pool(ids, lengths, prepared), self.dropout))
@@ -141,7 +141,7 @@ class LSTMTextNetwork(nn.Module):
         self,
         ids: Tensor,  # (T, B)
         lengths: Tensor,  # (B,)
-        prepared: "Prepared | None" = None,  # of ids that these are among
+        prepared: Prepared | None = None,  # of ids that these are among
     ) -> Tensor:
         """Return the pooled representation (B, n_pooled)."""
         if self.training and self.word_dropout > 0:
@@ -178,7 +178,7 @@ class LSTMTextNetwork(nn.Module):
         different, index = ids.unique(return_inverse=True)
         return self.embedding(different), index, None
 
-    def prepare(self, ids: Tensor) -> "Prepared | None":
+    def prepare(self, ids: Tensor) -> Prepared | None:
         """Return what many predictions of these ids share, or None where that would be too large.
 
         Parameters

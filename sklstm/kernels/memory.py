@@ -1,7 +1,7 @@
 """Memory that goes from one training step to the next instead of back to the system.
 
 What a step keeps for its backward is tens of megabytes. Given back and taken anew at each step, it
-comes as fresh pages, which the system first clears; that costs as much as computing with them.
+comes as fresh pages, each of which the system first clears.
 """
 
 import threading

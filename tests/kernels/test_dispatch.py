@@ -1,6 +1,7 @@
 """Names give their backend or an error; every backend has the same signature."""
 
 import inspect
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -168,6 +169,13 @@ def test_auto_chooses_by_the_rule(directions, need_last, expected, monkeypatch):
 def test_auto_prefers_what_is_compiled(directions, expected, monkeypatch):
     monkeypatch.setattr(native, "library", lambda: object())
     assert choose("auto", directions, need_last=False) == expected
+
+
+def test_native_is_built_where_there_is_a_compiler():
+    """It is optional at install, so that without this nobody would notice that it fails to."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc here")
+    assert native.library() is not None
 
 
 def test_native_says_that_it_was_not_built(monkeypatch):
