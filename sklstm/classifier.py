@@ -18,8 +18,10 @@ from sklearn.metrics import get_scorer_names
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from sklstm.baseline import choose_baseline, compute_log_probabilities, fit_baseline
 from sklstm.batching import RaggedIds, TrainingBatches
 from sklstm.checks import (
+    HasMethods,
     Interval,
     StrOptions,
     check_labels,
@@ -47,7 +49,7 @@ from sklstm.training import (
     resolve_device,
     train,
 )
-from sklstm.validation import LabelledTexts, Validation, split_validation
+from sklstm.validation import GEOMETRIC_MEAN, LabelledTexts, Validation, split_validation
 from sklstm.vectorizer import SequenceVectorizer
 
 
@@ -65,6 +67,12 @@ class LSTMTextClassifier(
     vectorizer : SequenceVectorizer or None, default=None
         Turns texts into token ids. None is ``SequenceVectorizer()``; its parameters can be set
         as ``vectorizer__min_df`` and so on either way.
+    baseline : 'auto', estimator or None, default='auto'
+        A classifier of raw texts beside the network. The answer is softmax(logits /
+        ``temperature_`` + ``baseline_weight_`` * its log-probabilities), with the two numbers that
+        fit the texts set aside best, or the geometric mean of both where too few texts tell.
+        'auto' is a logistic regression on TF-IDF of words, pairs of words and characters inside
+        words; with it, ``partial_fit`` trains the network alone. None is the pure LSTM.
     embedding_dim : int, default=128
         Numbers that describe a token.
     hidden_size : int, default=128
@@ -183,6 +191,10 @@ class LSTMTextClassifier(
         All that was recorded of each epoch.
     temperature_ : float
         What the logits are divided by.
+    baseline_ : estimator or None
+        The fitted baseline, by itself a classifier of texts.
+    baseline_weight_ : float
+        What its log-probabilities are multiplied by; 0 without one.
 
     Notes
     -----
@@ -211,6 +223,7 @@ class LSTMTextClassifier(
 
     _parameter_constraints = {
         "vectorizer": [SequenceVectorizer, None],
+        "baseline": [StrOptions({"auto"}), HasMethods(["fit", "predict_proba"]), None],
         "embedding_dim": [Interval(numbers.Integral, 1, None, closed="left")],
         "hidden_size": [Interval(numbers.Integral, 1, None, closed="left")],
         "num_layers": [Interval(numbers.Integral, 1, None, closed="left")],
@@ -254,6 +267,7 @@ class LSTMTextClassifier(
         *,
         # text
         vectorizer=None,
+        baseline="auto",
         # network
         embedding_dim=128,
         hidden_size=128,
@@ -296,6 +310,7 @@ class LSTMTextClassifier(
         verbose=0,
     ):
         self.vectorizer = vectorizer
+        self.baseline = baseline
         self.embedding_dim = embedding_dim
         self.hidden_size = hidden_size
         self.num_layers = num_layers
@@ -386,6 +401,7 @@ class LSTMTextClassifier(
         held_out = self._check_validation(X_val, y_val, classes)
         class_weights = weigh_classes(self.class_weight, classes, data.targets)
         rng, generator = self._random_sources(going_on)
+        everything = data.weigh(class_weights)
         if held_out is None and self.early_stopping:
             data, held_out = split_validation(data, fraction=self.validation_fraction, rng=rng)
         data = data.weigh(class_weights)
@@ -393,6 +409,7 @@ class LSTMTextClassifier(
         vectorizer, ids = self._vectorize(data.texts, going_on)
         batches = self._cut(ids, data, rng)
         validation = self._judge_by(held_out, vectorizer, classes, class_weights)
+        baseline, log_probabilities = self._fit_baseline(everything, data, held_out, classes)
         max_epochs = count_epochs(self.max_epochs, n_batches=len(batches))
         net = self._build_net(
             self._network_settings(vectorizer, classes, generator),
@@ -404,10 +421,12 @@ class LSTMTextClassifier(
             validation=validation,
         )
         interrupted = train(net, batches, max_epochs=max_epochs)
-        temperature, interrupted_later = self._find_temperature(validation, net.module_)
+        blend, interrupted_later = self._find_blend(
+            validation, net.module_, baseline, log_probabilities
+        )
         # What comes next starts with fresh moments, so a pickle need not carry these.
         net.optimizer_.state.clear()
-        self._keep(classes, vectorizer, net, temperature, rng)
+        self._keep(classes, vectorizer, net, baseline, blend, rng)
         if interrupted or interrupted_later:
             self._tell_interrupted()
         return self
@@ -449,6 +468,11 @@ class LSTMTextClassifier(
                 "class_weight='balanced' needs all texts at once and cannot be used with "
                 "partial_fit; give a dict of weights, one for each class."
             )
+        if self.baseline not in ("auto", None):
+            raise ValueError(
+                "baseline must be None or 'auto' for partial_fit, since an estimator needs all "
+                f"texts at once; got {self.baseline!r}."
+            )
         data = data.weigh(weigh_classes(self.class_weight, classes, data.targets))
         rng, generator = self._random_sources(going_on)
 
@@ -463,8 +487,9 @@ class LSTMTextClassifier(
         if going_on:
             net.history = copy.deepcopy(self.net_.history)
         interrupted = train(net, batches, max_epochs=1)
-        temperature = self.temperature_ if going_on else 1.0
-        self._keep(classes, vectorizer, net, temperature, rng)
+        baseline = self.baseline_ if going_on else None
+        blend = (self.temperature_, self.baseline_weight_) if going_on else (1.0, 0.0)
+        self._keep(classes, vectorizer, net, baseline, blend, rng)
         if interrupted:
             self._tell_interrupted()
         return self
@@ -546,7 +571,7 @@ class LSTMTextClassifier(
         check_is_fitted(self)
         network = self.net_.module_
         return answer_in_chunks(
-            check_texts(X), self._encode, lambda ids: compute_pooled(network, ids)
+            check_texts(X), lambda texts: compute_pooled(network, self._encode(texts))
         )
 
     @property
@@ -556,12 +581,15 @@ class LSTMTextClassifier(
     def _answer(self, X, finish):
         """Return what ``finish`` makes of the calibrated logits, one row a text."""
         check_is_fitted(self)
-        network, temperature = self.net_.module_, self.temperature_
+        return answer_in_chunks(check_texts(X), lambda texts: finish(self._predict_logits(texts)))
 
-        def answer(ids):
-            return finish(compute_logits(network, ids) / temperature)
-
-        return answer_in_chunks(check_texts(X), self._encode, answer)
+    def _predict_logits(self, texts):
+        """Return the logits of network and baseline together."""
+        logits = compute_logits(self.net_.module_, self._encode(texts)) / self.temperature_
+        if self.baseline_weight_ > 0:
+            log_probabilities = compute_log_probabilities(self.baseline_, texts, self.classes_)
+            logits += self.baseline_weight_ * log_probabilities
+        return logits
 
     def _encode(self, texts):
         return RaggedIds(*self.vectorizer_.transform_ragged(texts))
@@ -645,14 +673,36 @@ class LSTMTextClassifier(
             )
         return Validation(held_out, ids, classes=classes, scoring=self.scoring)
 
-    def _find_temperature(self, validation, network):
-        """Return the temperature and whether the user interrupted the search for it."""
+    def _fit_baseline(self, everything, data, held_out, classes):
+        """Return the baseline, and its log-probabilities for the texts set aside.
+
+        It gives these before it has seen them; what is kept has learnt from all texts.
+        """
+        estimator = choose_baseline(self.baseline, self.vectorizer)
+        if estimator is None or len(np.unique(data.targets)) < 2:
+            return None, None
+
+        def fit(data):
+            return fit_baseline(estimator, data.texts, classes[data.targets], data.weights)
+
+        if held_out is None:
+            return fit(everything), None
+        fitted = fit(data)
+        log_probabilities = compute_log_probabilities(fitted, held_out.texts, classes)
+        saw_all = len(data.texts) == len(everything.texts)
+        return fitted if saw_all else fit(everything), log_probabilities
+
+    def _find_blend(self, validation, network, baseline, log_probabilities):
+        """Return temperature and baseline's weight, and whether the user interrupted the search."""
+        unknown = (1.0, 0.0) if baseline is None else GEOMETRIC_MEAN
         if validation is None or not self.calibrate:
-            return 1.0, False
+            return unknown, False
         try:
-            return validation.temperature(network), False
+            if baseline is None:
+                return (validation.temperature(network), 0.0), False
+            return validation.blend(network, log_probabilities), False
         except KeyboardInterrupt:
-            return 1.0, True
+            return unknown, True
 
     def _network_settings(self, vectorizer, classes, generator):
         return {
@@ -704,12 +754,13 @@ class LSTMTextClassifier(
             go_on(net, self.net_)
         return net
 
-    def _keep(self, classes, vectorizer, net, temperature, rng):
+    def _keep(self, classes, vectorizer, net, baseline, blend, rng):
         """Set all learnt attributes together, so that a failed fit sets none."""
         self.classes_ = classes
         self.vectorizer_ = vectorizer
         self.net_ = net
-        self.temperature_ = temperature
+        self.temperature_, self.baseline_weight_ = blend
+        self.baseline_ = baseline
         self._rng = rng
         self.history_ = [dict(row) for row in net.history]
         self.n_iter_ = len(self.history_)

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import log_softmax, softmax
 
 from sklstm.batching import RaggedIds, prediction_batches
 from sklstm.kernels.memory import reused_memory
@@ -15,16 +15,12 @@ from sklstm.network import LSTMTextNetwork
 TEXTS_PER_CHUNK = 2**13
 
 
-def answer_in_chunks(
-    texts: list[str],
-    encode: Callable[[list[str]], RaggedIds],
-    answer: Callable[[RaggedIds], np.ndarray],
-) -> np.ndarray:
+def answer_in_chunks(texts: list[str], answer: Callable[[list[str]], np.ndarray]) -> np.ndarray:
     """Return the answers to all texts, one row each; the memory beside it is that of a chunk."""
     result = None
     for begin in range(0, len(texts), TEXTS_PER_CHUNK):
         chunk = texts[begin : begin + TEXTS_PER_CHUNK]
-        rows = answer(encode(chunk))
+        rows = answer(chunk)
         if result is None:
             result = np.empty((len(texts), *rows.shape[1:]), dtype=rows.dtype)
         result[begin : begin + len(chunk)] = rows
@@ -72,3 +68,27 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray
         method="bounded",
     )
     return float(np.exp(best.x))
+
+
+def fit_blend(
+    logits: np.ndarray, log_probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray
+) -> tuple[float, float]:
+    """Return temperature and weight of the logarithmic opinion pool with the lowest log loss.
+
+    The pool is softmax(logits / temperature + weight * log_probabilities), a weighted geometric
+    mean of two predictions (Genest & Zidek 1986). Its log loss is convex in 1 / temperature and
+    weight.
+    """
+    rows, shares = np.arange(len(targets)), weights / weights.sum()
+    parts = (logits, log_probabilities)
+
+    def loss_and_gradient(scales):
+        pooled = scales[0] * logits + scales[1] * log_probabilities
+        probabilities = softmax(pooled, axis=1)
+        gradient = [
+            shares @ ((probabilities * part).sum(axis=1) - part[rows, targets]) for part in parts
+        ]
+        return mean_log_loss(pooled, targets, weights), np.array(gradient)
+
+    best = minimize(loss_and_gradient, x0=(0.5, 0.5), jac=True, bounds=((1e-2, 1e2), (0.0, 1e2)))
+    return 1.0 / float(best.x[0]), float(best.x[1])

@@ -8,10 +8,12 @@ from sklearn.metrics import get_scorer
 
 from sklstm.batching import RaggedIds
 from sklstm.network import LSTMTextNetwork
-from sklstm.prediction import compute_logits, fit_temperature, mean_log_loss
+from sklstm.prediction import compute_logits, fit_blend, fit_temperature, mean_log_loss
 
 # Fewer texts say too little of a temperature (Guo et al. 2017 use thousands).
 MIN_TEXTS_FOR_TEMPERATURE = 100
+# The temperature of one and the weight of the other, where two predictions count alike.
+GEOMETRIC_MEAN = (2.0, 0.5)
 
 
 class LabelledTexts(NamedTuple):
@@ -123,11 +125,24 @@ class Validation:
 
     def temperature(self, network: LSTMTextNetwork) -> float:
         """Return the temperature that calibrates the network, or 1 where too little tells it."""
-        targets, weights = self.data.targets, self.data.weights
-        all_classes = len(np.unique(targets)) == len(self.classes)
-        if len(targets) < MIN_TEXTS_FOR_TEMPERATURE or not all_classes:
+        if not self._tells_enough():
             return 1.0
-        return fit_temperature(compute_logits(network, self.ids), targets, weights)
+        logits = compute_logits(network, self.ids)
+        return fit_temperature(logits, self.data.targets, self.data.weights)
+
+    def blend(self, network: LSTMTextNetwork, log_probabilities: np.ndarray) -> tuple[float, float]:
+        """Return the temperature of the network and the weight of another's log-probabilities.
+
+        Where too little tells them, they are those of the geometric mean.
+        """
+        if not self._tells_enough():
+            return GEOMETRIC_MEAN
+        logits = compute_logits(network, self.ids)
+        return fit_blend(logits, log_probabilities, self.data.targets, self.data.weights)
+
+    def _tells_enough(self):
+        all_classes = len(np.unique(self.data.targets)) == len(self.classes)
+        return len(self.data.targets) >= MIN_TEXTS_FOR_TEMPERATURE and all_classes
 
 
 class _Answers(ClassifierMixin, BaseEstimator):

@@ -22,6 +22,9 @@ SPECIAL_TOKENS = ("<padding>", "<unknown>", "<boundary>")
 # end, so the larger part comes from there.
 HEAD_SHARE = 3 / 8
 
+# From so many texts on, ``min_df="auto"`` leaves out what stands in one text alone.
+MANY_TEXTS = 1_000
+
 # While texts are read their ids are bytes: joining bytes costs less than gathering numbers in
 # Python, and less memory.
 BYTES_PER_ID = np.dtype(np.int32).itemsize
@@ -71,8 +74,10 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
     token_pattern : str
         Regular expression of a token. The default takes words, the "n't" of "isn't", each other
         visible character such as "!", "?" and emoji, and each Chinese or Japanese character.
-    min_df : int or float, default=1
-        Leave out tokens that stand in fewer texts: a number, or a share of the texts.
+    min_df : int, float or 'auto', default='auto'
+        Leave out tokens that stand in fewer texts: a number, or a share of the texts. 'auto' is 2
+        from 1,000 texts on, so that the unknown token is learnt too and no text is known by a word
+        of its own, and 1 below.
     max_df : int or float, default=1.0
         Leave out tokens that stand in more texts: a number, or a share of the texts.
     max_features : int or None, default=30000
@@ -119,6 +124,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         "stop_words": [StrOptions({"english"}), list, None],
         "token_pattern": [str],
         "min_df": [
+            StrOptions({"auto"}),
             Interval(RealNotInt, 0, 1, closed="both"),
             Interval(numbers.Integral, 1, None, closed="left"),
         ],
@@ -142,7 +148,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         analyzer="word",
         stop_words=None,
         token_pattern=TOKEN_PATTERN,
-        min_df=1,
+        min_df="auto",
         max_df=1.0,
         max_features=30_000,
         vocabulary=None,
@@ -284,18 +290,47 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         if self.vocabulary is not None:
             self.vocabulary_ = self._given_vocabulary()
             return self.transform_ragged(texts)
-        # Numbers in the order of appearance, like ids behind those of the special tokens.
-        count = itertools.count(len(SPECIAL_TOKENS))
-        numbers_ = _Remembered(lambda token: _to_bytes(next(count)))
-        read = self._build_reader(numbers_)
-        texts_read = [read(text) for text in texts]
-        tokens = np.array(list(numbers_), dtype=object)
+        tokens, texts_read = self._read_all(texts)
         kept = self._select(tokens, *_to_arrays(texts_read))
         self.vocabulary_ = {tokens[k]: i for i, k in enumerate(kept.tolist(), len(SPECIAL_TOKENS))}
         new_id = np.full(len(SPECIAL_TOKENS) + len(tokens), UNKNOWN, dtype=np.int32)
         new_id[len(SPECIAL_TOKENS) + kept] = np.arange(len(kept)) + len(SPECIAL_TOKENS)
         ids, offsets = _to_arrays(list(map(self._finish, texts_read)))
         return new_id[ids], offsets
+
+    def read_tokens(self, X):
+        """Return the different tokens of texts, and the texts as places among them, unshortened.
+
+        Neither asks for a vocabulary nor learns one.
+
+        Parameters
+        ----------
+        X : iterable of str
+            The texts.
+
+        Returns
+        -------
+        tokens : ndarray of str objects of shape (n_tokens,)
+            In the order in which they come first.
+        places : ndarray of shape (n_places,), int32
+            The tokens of all texts, one text after another.
+        offsets : ndarray of shape (n_texts + 1,), int64
+            Text ``k`` is ``places[offsets[k]:offsets[k + 1]]``; an empty one has no token.
+        """
+        tokens, texts_read = self._read_all(check_texts(X, allow_empty=True))
+        numbers_, offsets = _to_arrays(texts_read)
+        return tokens, numbers_ - len(SPECIAL_TOKENS), offsets
+
+    def _read_all(self, texts):
+        """Return the different tokens, and the texts as bytes of their numbers.
+
+        Numbers are in the order of appearance, like ids behind those of the special tokens.
+        """
+        count = itertools.count(len(SPECIAL_TOKENS))
+        numbers_ = _Remembered(lambda token: _to_bytes(next(count)))
+        read = self._build_reader(numbers_)
+        texts_read = [read(text) for text in texts]
+        return np.array(list(numbers_), dtype=object), texts_read
 
     def transform_ragged(self, X):
         """Return the ids one text after another, unpadded.
@@ -387,11 +422,14 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         n_texts = len(offsets) - 1
         positions = ids - len(SPECIAL_TOKENS)
         frequency = np.bincount(positions, minlength=len(tokens))
-        lowest, highest = self._limit(self.min_df, n_texts), self._limit(self.max_df, n_texts)
+        min_df = 1 + (n_texts >= MANY_TEXTS) if self.min_df == "auto" else self.min_df
+        lowest, highest = self._limit(min_df, n_texts), self._limit(self.max_df, n_texts)
         if lowest <= 1 and highest >= n_texts:  # no need to count: every token passes
             n_texts_with = np.ones(len(tokens))
         else:
             n_texts_with = _count_texts(positions, offsets, n_tokens=len(tokens))
+        if self.min_df == "auto":  # rare tokens are better than none
+            lowest = min(lowest, n_texts_with.max(initial=1))
         kept = np.flatnonzero((n_texts_with >= lowest) & (n_texts_with <= highest))
         if len(kept) == 0:
             raise ValueError(self._empty_vocabulary(n_texts, n_texts_with, lowest))

@@ -25,8 +25,9 @@ TEXTS = [
 ]
 LABELS = ["pos"] * 5 + ["neg"] * 5
 
-#: Parameters of a network that learns the corpus by heart within a second.
+#: Parameters of a network that learns the corpus by heart within a second, and answers alone.
 TINY = {
+    "baseline": None,
     "embedding_dim": 8,
     "hidden_size": 8,
     "dropout": 0.0,

@@ -23,8 +23,8 @@ FLOORS = [
     {"kernels"},
     {"tokenizers", "checks", "datasets", "optimizer"},
     {"vectorizer", "lstm", "segments"},
-    {"network", "batching"},
-    {"prediction"},
+    {"network", "batching", "ngrams"},
+    {"prediction", "baseline"},
     {"training", "validation"},
     {"classifier"},
     {""},
@@ -34,7 +34,15 @@ FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floo
 #: Packages that only these files may import.
 DOORS = {
     "skorch": {"training"},
-    "sklearn": {"checks", "classifier", "datasets", "validation", "vectorizer"},
+    "sklearn": {
+        "baseline",
+        "checks",
+        "classifier",
+        "datasets",
+        "ngrams",
+        "validation",
+        "vectorizer",
+    },
     "triton": {"kernels.triton_block", "kernels.triton_forward", "kernels.triton_backward"},
 }
 

@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 
 from sklstm import prediction
 from sklstm.batching import RaggedIds
@@ -13,6 +13,7 @@ from sklstm.prediction import (
     answer_in_chunks,
     compute_logits,
     compute_pooled,
+    fit_blend,
     fit_temperature,
     mean_log_loss,
 )
@@ -66,26 +67,27 @@ def test_answers_come_chunk_by_chunk_in_the_order_of_the_texts(monkeypatch, n_te
     texts = [f"text {k}" for k in range(n_texts)]
     chunks = []
 
-    def encode(chunk):
+    def answer(chunk):
         chunks.append(chunk)
-        return chunk
+        return np.array([text[5:] for text in chunk])
 
-    answers = answer_in_chunks(texts, encode, lambda chunk: np.array([text[5:] for text in chunk]))
+    answers = answer_in_chunks(texts, answer)
     assert answers.tolist() == [str(k) for k in range(n_texts)]
     assert sum(chunks, []) == texts and max(map(len, chunks)) == min(n_texts, 4)
 
 
 def test_memory_beside_texts_and_result_does_not_grow_with_them():
+    def answer(chunk):
+        ids = np.ones(50 * len(chunk), dtype=np.int32)
+        return np.zeros((len(RaggedIds(ids, 50 * np.arange(len(chunk) + 1))), 2))
+
     def most_beside(n_texts):
         texts = ["good"] * n_texts
         tracemalloc.start()
-        result = answer_in_chunks(texts, ragged_of, lambda ids: np.zeros((len(ids), 2)))
+        result = answer_in_chunks(texts, answer)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak - result.nbytes
-
-    def ragged_of(chunk):
-        return RaggedIds(np.ones(50 * len(chunk), dtype=np.int32), 50 * np.arange(len(chunk) + 1))
 
     n_texts = prediction.TEXTS_PER_CHUNK
     assert most_beside(8 * n_texts) < 1.2 * most_beside(2 * n_texts)
@@ -104,3 +106,28 @@ def test_temperature_is_found_again(temperature):
     targets = (softmax(honest, axis=1).cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1)
     found = fit_temperature(honest * temperature, targets, np.ones(20_000))
     assert found == pytest.approx(temperature, rel=0.05)
+
+
+def test_a_blend_finds_the_scales_that_made_the_targets():
+    rng = np.random.default_rng(0)
+    logits, other = rng.normal(size=(2, 40_000, 3))
+    log_probabilities = log_softmax(other, axis=1)
+    truth = softmax(1.5 * logits + 0.7 * log_probabilities, axis=1)
+    targets = (truth.cumsum(axis=1) < rng.random((len(truth), 1))).sum(axis=1)
+    temperature, weight = fit_blend(logits, log_probabilities, targets, np.ones(len(truth)))
+    assert 1 / temperature == pytest.approx(1.5, abs=0.05)
+    assert weight == pytest.approx(0.7, abs=0.05)
+
+
+def test_a_blend_leaves_out_what_tells_nothing_and_counts_weights():
+    rng = np.random.default_rng(0)
+    targets = rng.integers(2, size=5_000)
+    useful = 2.0 * np.eye(2)[targets] + rng.normal(size=(5_000, 2))
+    misleading = log_softmax(-useful + rng.normal(size=useful.shape), axis=1)
+    assert fit_blend(useful, misleading, targets, np.ones(5_000))[1] < 0.05
+    weights = rng.integers(4, size=5_000).astype(float)
+    noise = log_softmax(rng.normal(size=useful.shape), axis=1)
+    repeated = np.repeat(np.arange(5_000), weights.astype(int))
+    once = fit_blend(useful, noise, targets, weights)
+    again = fit_blend(useful[repeated], noise[repeated], targets[repeated], np.ones(len(repeated)))
+    assert once == pytest.approx(again, rel=1e-3, abs=1e-3)

@@ -1,0 +1,76 @@
+"""The classifier beside the network: how it is fitted, and what it says of texts."""
+
+import numpy as np
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
+
+from sklstm.ngrams import make_ngram_classifier
+
+# A class that a baseline rules out is not impossible, and its logarithm must be a number.
+SMALLEST_PROBABILITY = 1e-6
+
+
+def choose_baseline(baseline, vectorizer):
+    """Return the unfitted estimator that a parameter names, or None.
+
+    Parameters
+    ----------
+    baseline : estimator, 'auto' or None
+        The parameter.
+    vectorizer : SequenceVectorizer or None
+        Says what a token is, where 'auto' counts n-grams of them.
+    """
+    return make_ngram_classifier(vectorizer) if baseline == "auto" else baseline
+
+
+def fit_baseline(estimator, texts: list[str], labels: np.ndarray, weights: np.ndarray):
+    """Return a fitted clone of an estimator.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Has ``fit`` and ``predict_proba``; takes raw texts.
+    texts : list of str
+        The texts.
+    labels : ndarray of shape (n_texts,)
+        Their labels.
+    weights : ndarray of shape (n_texts,)
+        Their weights; where all are alike none are passed on.
+
+    Raises
+    ------
+    ValueError
+        If the weights differ and the estimator takes none.
+    """
+    weighted = {} if np.ptp(weights) == 0 else {_name_of_weights(estimator): weights}
+    # The weights are passed by the names below, whatever the user's own code is routed by.
+    with config_context(enable_metadata_routing=False):
+        return clone(estimator).fit(texts, labels, **weighted)
+
+
+def _name_of_weights(estimator) -> str:
+    """Return the argument of ``fit`` that takes the weights of texts."""
+    if has_fit_parameter(estimator, "sample_weight"):
+        return "sample_weight"
+    if isinstance(estimator, Pipeline):
+        name, last = estimator.steps[-1]
+        if has_fit_parameter(last, "sample_weight"):
+            return f"{name}__sample_weight"
+    raise ValueError(
+        "baseline must be an estimator whose fit takes sample_weight, since texts or classes have "
+        f"different weights; got {estimator!r}. Give another one, or baseline=None."
+    )
+
+
+def compute_log_probabilities(baseline, texts: list[str], classes: np.ndarray) -> np.ndarray:
+    """Return the log-probabilities that a fitted baseline gives the classes, (n_texts, C).
+
+    A class it has not seen, or gives less than one in a million, is given that.
+    """
+    result = np.full((len(texts), len(classes)), np.log(SMALLEST_PROBABILITY))
+    probabilities = np.asarray(baseline.predict_proba(texts), dtype=np.float64)
+    columns = np.searchsorted(classes, baseline.classes_)
+    result[:, columns] = np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))
+    return result
