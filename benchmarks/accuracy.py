@@ -54,19 +54,24 @@ def run_all(results, systems, task, options):
         f"judge by ({task.seen.sum():,} of them in both), {len(task.classes)} classes",
         flush=True,
     )
-    failures, slow = 0, set()
-    for seed in options.seeds or range(SEEDS_FAST):
+    failures = 0
+    seeds = options.seeds or range(SEEDS_FAST)
+    for number, seed in enumerate(seeds):
         for system in systems:
-            is_first = seed == (options.seeds or [0])[0]
-            if not is_first and (options.time or not system.random):
+            if number > 0 and (options.time or not system.random):
                 continue
-            if not options.seeds and seed >= SEEDS_SLOW and system.spec in slow:
+            if not options.seeds and number >= SEEDS_SLOW and is_slow(results, system, task):
                 continue
-            record = attempt(results, system, task, seed, options)
-            failures += record == "failed"
-            if isinstance(record, dict) and record["fit_s"] >= MINUTE:
-                slow.add(system.spec)
+            failures += attempt(results, system, task, seed, options) == "failed"
     return failures
+
+
+def is_slow(results, system, task):
+    """Return whether a fit took a minute, in this process or another one."""
+    return any(
+        record["spec"] == system.spec and record["fit_s"] >= MINUTE
+        for record in results.load(task.part, task.data)
+    )
 
 
 def attempt(results, system, task, seed, options):

@@ -8,6 +8,7 @@ random numbers, so that baselines run with every seed too. Each run is kept, and
 """
 
 import argparse
+import itertools
 import sys
 from collections import defaultdict
 from dataclasses import replace
@@ -25,7 +26,8 @@ SIZES = (500, 1000, 2000, 5000, 10_000, 25_000)
 N_JUDGED = 5000
 #: Seeds for at most so many texts; the fewer texts, the more the draw matters.
 SEEDS = {2000: 5, 10_000: 3, np.inf: 1}
-MEASURES = {"accuracy": "accuracy", "log_loss": "log loss"}
+#: What the axis says, and the factor of the unit.
+MEASURES = {"accuracy": ("accuracy, %", 100), "log_loss": ("log loss", 1)}
 
 
 def main():
@@ -128,40 +130,63 @@ def plot(found, path):
 
     # Letters as letters keep the file small; fixed names make equal plots equal files.
     plt.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "sklstm"}
+    styles = choose_styles(ordered({spec for by_spec in found.values() for spec in by_spec}))
     figure, axes = plt.subplots(
         len(found), 2, figsize=(9, 0.6 + 3 * len(found)), squeeze=False, layout="constrained"
     )
+    handles = {}
     for row, (data, by_spec) in zip(axes, found.items(), strict=True):
         for axis, measure in zip(row, MEASURES, strict=True):
-            draw_panel(axis, by_spec, measure)
+            handles |= draw_panel(axis, by_spec, styles, measure)
             axis.set_title(data, loc="left", fontsize="medium")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    # The legend knows no Markdown.
+    titles = [System(spec).title.strip("`") for spec in styles]
+    figure.legend(
+        [handles[spec] for spec in styles],
+        titles,
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+    )
     figure.savefig(path, metadata={"Date": None})
 
 
-def draw_panel(axis, by_spec, measure):
+def choose_styles(specs):
+    """Return how the line of each system looks: baselines grey and dashed, others coloured."""
+    greys = iter([("0.7", "^"), ("0.55", "v"), ("0.35", "s"), ("0.1", "D")])
+    colors = itertools.cycle((f"C{k}", "o") for k in range(10))
+    styles = {}
+    for spec in specs:
+        color, marker = next(greys if spec in BASELINES else colors)
+        line = "--" if spec in BASELINES else "-"
+        styles[spec] = {"color": color, "marker": marker, "linestyle": line, "markersize": 4}
+    return styles
+
+
+def draw_panel(axis, by_spec, styles, measure):
     """Draw the mean over seeds of every system, and between which values they lie."""
-    colors = {True: iter(["0.7", "0.5", "0.3", "0.0"] * 9), False: iter(f"C{k}" for k in range(99))}
+    from matplotlib.ticker import LogLocator  # the extra [plot]
+
+    title, factor = MEASURES[measure]
+    handles = {}
     for spec in ordered(by_spec):
         sizes = sorted(by_spec[spec])
-        values = [[run[measure] for run in by_spec[spec][size]] for size in sizes]
-        is_baseline = spec in BASELINES
-        color = next(colors[is_baseline])
-        style = {"color": color, "linestyle": "--" if is_baseline else "-", "marker": "."}
-        # The legend knows no Markdown.
-        axis.plot(sizes, list(map(np.mean, values)), label=System(spec).title.strip("`"), **style)
-        axis.fill_between(
-            sizes, list(map(min, values)), list(map(max, values)), color=color, alpha=0.15, lw=0
-        )
+        values = [[factor * run[measure] for run in by_spec[spec][size]] for size in sizes]
+        (handles[spec],) = axis.plot(sizes, list(map(np.mean, values)), **styles[spec])
+        band = {"color": styles[spec]["color"], "alpha": 0.15, "lw": 0}
+        axis.fill_between(sizes, list(map(min, values)), list(map(max, values)), **band)
     axis.set_xscale("log")
     ticks = sorted({size for by_size in by_spec.values() for size in by_size})
     axis.set_xticks(ticks, [f"{size:,}" for size in ticks], fontsize="small")
     axis.minorticks_off()
     axis.set_xlabel("texts to train on")
-    axis.set_ylabel(MEASURES[measure])
+    axis.set_ylabel(title)
     axis.spines[["top", "right"]].set_visible(False)
-    if measure == "log_loss":
-        axis.set_yscale("log")
+    if measure == "log_loss":  # naive Bayes is far above the others
+        axis.set_yscale("log", subs=[])
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 6, 8)))
+        axis.yaxis.set_major_formatter("{x:g}")
+    return handles
 
 
 def parse():

@@ -13,6 +13,7 @@ import re
 import subprocess
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -125,13 +126,26 @@ def fit_and_predict(model, task, threads):
     torch.set_num_threads(threads)
     with threadpool_limits(threads):
         start = time.perf_counter()
-        model.fit(task.texts, task.labels)
+        fit(model, task)
         fitted = time.perf_counter()
         answer = model.predict_proba(task.judged_texts)
         predicted = time.perf_counter()
     probabilities = np.zeros((len(answer), len(task.classes)))
     probabilities[:, np.searchsorted(task.classes, model.classes_)] = answer
     return {"fit_s": fitted - start, "predict_s": predicted - fitted}, probabilities
+
+
+def fit(model, task):
+    """Fit; raise where Ctrl-C ended that, as half a fit must not be kept as a whole one."""
+    with warnings.catch_warnings():
+        # All that the classifier does about Ctrl-C is to warn.
+        warnings.filterwarnings("error", message="Training was interrupted")
+        try:
+            model.fit(task.texts, task.labels)
+        except UserWarning as warning:
+            if "Training was interrupted" not in str(warning):
+                raise
+            raise KeyboardInterrupt from warning
 
 
 def count_iterations(model):

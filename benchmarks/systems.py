@@ -37,7 +37,9 @@ class Variant:
     """A row of the final table beside the baselines.
 
     It is made from a spec, or, where a spec cannot say it, by ``make(task, seed)``, which
-    returns an unfitted estimator. A system that is not ``random`` runs with one seed.
+    returns an unfitted estimator (``task`` as in ``tasks``). That is called for runs that are
+    kept as well and is no part of the fit's seconds, so it must be quick: it may load a language
+    model, but not train one. A system that is not ``random`` runs with one seed.
     """
 
     title: str

@@ -73,7 +73,7 @@ def best_baseline(rows):
 def table(rows):
     """Return the table of one data set as lines."""
     unseen = rows[0].runs[0]["n_seen"] > 0
-    titles = ["", "seeds", "accuracy", *(["without seen"] if unseen else []), "macro-F1"]
+    titles = ["", "seeds", "accuracy", *(["unseen texts"] if unseen else []), "macro-F1"]
     titles += ["log loss", "ECE (floor)", "fit, s", "against the best baseline"]
     lines = [join(titles), join(["---"] * len(titles))]
     best = best_baseline(rows)
@@ -188,8 +188,8 @@ def configurations(results):
     each = ", ".join(f"{name} {len(found)}" for name, found in sorted(tried.items()))
     different = len(set.union(*tried.values()))
     return [
-        f"Beside the baselines, {different} different configurations were tried on validation "
-        f"rows, in {n_runs} runs: {each}."
+        f"Configurations tried on validation rows, beside the baselines: {different} different "
+        f"ones in {n_runs} runs ({each})."
     ]
 
 

@@ -5,11 +5,16 @@ import json
 import os
 import subprocess
 import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.dummy import DummyClassifier
+from skorch.callbacks import Callback
 
 from sklstm.datasets import load_docstrings
 
@@ -24,12 +29,17 @@ def module(monkeypatch):
     return importlib.import_module
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Return a folder of one data set, docstrings, with repeats and a test text seen in train."""
+@pytest.fixture(scope="module")
+def texts_and_labels():
     docstrings = load_docstrings()
     table = pd.DataFrame({"text": docstrings.data, "label": docstrings.target})
-    table = table.drop_duplicates("text").sample(150, random_state=0)
+    return table.drop_duplicates("text").sample(150, random_state=0)
+
+
+@pytest.fixture
+def folder(texts_and_labels, tmp_path, monkeypatch):
+    """Return a folder of one data set, docstrings, with repeats and a test text seen in train."""
+    table = texts_and_labels
     (tmp_path / "data" / "docstrings").mkdir(parents=True)
     train = pd.concat([table[:110], table[:20]])
     train.to_csv(tmp_path / "data" / "docstrings" / "train.csv.xz", index=False)
@@ -258,7 +268,7 @@ def test_benchmark_of_accuracy(folder):
     result = run(folder, "accuracy.py", "--render", folder / "page.md")
     assert result.returncode == 0, result.stderr
     page = (folder / "page.md").read_text()
-    assert "1 different configurations" in page and "| without seen |" in page
+    assert "beside the baselines: 1 different ones in 2 runs" in page and "| unseen texts |" in page
     assert page.count("old") == 1 and "NB-SVM, bigrams" in page and "**" in page
 
 
@@ -311,6 +321,57 @@ def test_runs_are_kept_claimed_and_written_whole(module, folder, results):
         assert results.run(system, task, 0, threads=1) is None  # it is with another process
 
 
+class Interrupt(Callback):
+    """Ctrl-C after the first epoch."""
+
+    def on_epoch_end(self, net, **kwargs):
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_fit_is_not_kept(module, folder, results, monkeypatch):
+    systems, task = module("systems"), module("tasks").load_task("docstrings", "validation")
+    system = systems.System(TINY)
+    whole = system.make
+    monkeypatch.setattr(system, "make", lambda *a: whole(*a).set_params(callbacks=[Interrupt()]))
+    with pytest.raises(KeyboardInterrupt):
+        results.run(system, task, 0, threads=1)
+    assert results.load("validation") == []
+    assert results.run(systems.System(TINY), task, 0, threads=1)["new"]
+
+
+def test_other_warnings_of_a_fit_pass(module):
+    class Warns(DummyClassifier):
+        def fit(self, X, y):
+            warnings.warn("the texts are dull", UserWarning, stacklevel=2)
+
+    task = SimpleNamespace(texts=["a"], labels=["b"])
+    with pytest.raises(UserWarning, match="the texts are dull"):
+        module("runs").fit(Warns(), task)
+
+
+@pytest.mark.parametrize("seconds, n_seeds", [(59.0, 5), (60.0, 3)])
+def test_a_system_of_slow_fits_has_fewer_seeds(module, folder, seconds, n_seeds):
+    accuracy, systems = module("accuracy"), module("systems")
+    task = module("tasks").load_task("docstrings", "validation")
+    options = SimpleNamespace(seeds=None, time=False, threads=1)
+    done = []
+
+    class Done:
+        def run(self, system, task, seed, **settings):
+            done.append((system.spec, seed))
+            return None  # another process has it
+
+        def load(self, part, data):
+            return [{"spec": "lstm", "fit_s": seconds}, {"spec": "mnb", "fit_s": 99}]
+
+    chosen = [systems.System("mnb"), systems.System("lstm")]
+    assert accuracy.run_all(Done(), chosen, task, options) == 0
+    assert done == [("mnb", 0), *(("lstm", seed) for seed in range(n_seeds))]
+    done.clear()
+    accuracy.run_all(Done(), chosen, task, SimpleNamespace(seeds=[7, 8], time=True, threads=1))
+    assert done == [("mnb", 7), ("lstm", 7)]
+
+
 def test_processes_know_of_each_other(module, folder, results):
     assert results.alone()
     with module("runs").Results(folder / "results") as other:
@@ -322,7 +383,7 @@ def test_classes_missing_in_training_have_probability_0(module, folder, results)
     task = module("tasks").load_task("docstrings", "test")
     kept = np.flatnonzero(task.labels != task.classes[0])
     texts = [task.texts[row] for row in kept]
-    task = module("dataclasses").replace(task, texts=texts, labels=task.labels[kept])
+    task = replace(task, texts=texts, labels=task.labels[kept])
     record = results.run(module("systems").System("mnb"), task, 0, threads=1)
     (kept,) = results.load("test")
     with np.load(Path(kept["path"]).with_suffix(".npz")) as arrays:
@@ -360,7 +421,10 @@ def test_only_the_newest_configuration_counts(module, folder, results, monkeypat
     (row,) = tables.collect(results, "validation", "docstrings")
     (run,) = row.runs
     assert run["finished"] == "2030-01-02" and row.against is None
-    assert "2 different configurations" in tables.configurations(results)[0]
+    assert tables.configurations(results) == [
+        "Configurations tried on validation rows, beside the baselines: 2 different ones in 2 "
+        "runs (docstrings 2)."
+    ]
 
 
 def test_a_page_without_marks_is_refused(module, tmp_path):
