@@ -74,7 +74,7 @@ def table(rows):
     """Return the table of one data set as lines."""
     unseen = rows[0].runs[0]["n_seen"] > 0
     titles = ["", "seeds", "accuracy", *(["unseen texts"] if unseen else []), "macro-F1"]
-    titles += ["log loss", "ECE (floor)", "fit, s", "against the best baseline"]
+    titles += ["log loss", "ECE (floor)", "fit, s", "beyond the best baseline", "p", "McNemar p"]
     lines = [join(titles), join(["---"] * len(titles))]
     best = best_baseline(rows)
     for row in rows:
@@ -84,26 +84,29 @@ def table(rows):
         cells += [
             percent(row.values("macro_f1")),
             spread(row.values("log_loss"), 3),
-            f"{100 * row.mean('ece'):.1f} ({100 * row.mean('ece_floor'):.1f})",
+            unbroken(f"{100 * row.mean('ece'):.1f} ({100 * row.mean('ece_floor'):.1f})"),
             f"{np.mean(row.fit_s):.1f}" if row.fit_s else "",
-            "the best baseline" if row is best else "" if row.against is None else test(row),
+            *(tests(row) if row.against else ["the best baseline" if row is best else "", "", ""]),
         ]
         lines.append(join(cells))
     return lines
 
 
-def test(row):
-    """Return the difference from the best baseline and what the tests say of it."""
+def tests(row):
+    """Return the difference from the best baseline, and the p of both tests."""
     against = row.against
-    return (
-        f"{100 * against['difference']:+.1f} [{100 * against['low']:+.1f}, "
-        f"{100 * against['high']:+.1f}], p {probability(against['p'])}; "
-        f"McNemar p {probability(against['mcnemar'])}"
-    )
+    values = (f"{100 * against[name]:+.1f}" for name in ("difference", "low", "high"))
+    difference = "{} [{}, {}]".format(*values).replace("-", "−")
+    return [unbroken(difference), *(probability(against[name]) for name in ("p", "mcnemar"))]
 
 
 def probability(p):
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+    return unbroken("< 0.001") if p < 0.001 else f"{p:.3f}"
+
+
+def unbroken(text):
+    """Return the text for one line: cells of tables are narrow."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def percent(values):
@@ -113,7 +116,7 @@ def percent(values):
 def spread(values, digits):
     """Return the mean, with the standard deviation over seeds where there are several."""
     deviation = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{deviation}"
+    return unbroken(f"{values.mean():.{digits}f}{deviation}")
 
 
 def join(cells):
