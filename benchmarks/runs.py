@@ -1,0 +1,212 @@
+"""One fit and what came of it, kept in a file of its own, so that a killed benchmark goes on.
+
+A run is a JSON file, and a file of the probabilities beside it. Its name holds all that decides the
+outcome: data and part (the folder), system, number of texts, rows, parameters, seed. Files appear
+whole or not at all, and a run is claimed by a lock, so that several processes can share the work.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import re
+import subprocess
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import sklearn
+import torch
+from judging import judge
+from systems import describe, hash_description
+from threadpoolctl import threadpool_limits
+
+try:
+    import fcntl
+except ImportError:  # Windows has none: there, one process at a time is up to the user
+    fcntl = None
+
+RESULTS = Path(__file__).parent / "results" / "accuracy"
+
+
+class Results:
+    """The folder of all runs; while open, other processes can tell that this one runs."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._presence = open(folder / "processes.lock", "w")
+        share(self._presence)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._presence.close()
+
+    def alone(self):
+        """Return whether no other process of the benchmark is running."""
+        alone = seize(self._presence)
+        share(self._presence)
+        return alone
+
+    def run(self, system, task, seed, *, threads, timing=False):
+        """Fit and judge, unless that is done or another process is at it; return the record.
+
+        With ``timing`` only the seconds are kept, whatever was judged before. None means that
+        another process is at it.
+        """
+        model = system.make(task, seed)
+        description = describe(model)
+        rows, configuration = task.rows_hash, hash_description(description)
+        slug = re.sub(r"[^\w.]+", "-", system.spec).strip("-")[:60]
+        name = f"{slug}-{len(task.texts)}-{rows}-{configuration}-seed{seed}"
+        path = self.folder / task.part / task.data / f"{name}{'-time' if timing else ''}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with claim(path.with_suffix(".lock")) as claimed:
+            if path.exists():
+                return json.loads(path.read_text(encoding="utf-8")) | {"new": False}
+            if not claimed:
+                return None
+            alone = self.alone()
+            seconds, probabilities = fit_and_predict(model, task, threads)
+            record = {
+                "data": task.data,
+                "part": task.part,
+                "spec": system.spec,
+                "seed": seed,
+                "timing": timing,
+                "configuration": configuration,
+                "rows": rows,
+                "n_train": len(task.texts),
+                "n_judged": len(task.judged_texts),
+                "n_classes": len(task.classes),
+                **seconds,
+                "n_iter": count_iterations(model),
+                "threads": threads,
+                "alone": alone and self.alone(),
+                **surroundings(),
+                "description": description,
+            }
+            if not timing:
+                record |= self._keep_probabilities(path, task, probabilities)
+            write(path, json.dumps(record, indent=1).encode())
+            return record | {"new": True}
+
+    def _keep_probabilities(self, path, task, probabilities):
+        """Write them, and return their measures."""
+        targets, seen = np.searchsorted(task.classes, task.judged_labels), task.seen
+        with tempfile.SpooledTemporaryFile() as file:
+            right = probabilities.argmax(axis=1) == targets
+            np.savez(
+                file, probabilities=probabilities.astype(np.float32), targets=targets, right=right
+            )
+            file.seek(0)
+            write(path.with_suffix(".npz"), file.read())
+        return judge(targets, probabilities, seen=seen)
+
+    def load(self, part, data=None):
+        """Return the records of a part, of all data or one; each knows its file."""
+        paths = sorted((self.folder / part).glob(f"{data or '*'}/*.json"))
+        return [
+            json.loads(path.read_text(encoding="utf-8")) | {"path": str(path)} for path in paths
+        ]
+
+
+def load_right(record):
+    """Return which rows of a run are right, (n_judged,)."""
+    with np.load(Path(record["path"]).with_suffix(".npz")) as arrays:
+        return arrays["right"]
+
+
+def fit_and_predict(model, task, threads):
+    """Return the seconds of both, and probabilities with a column for every class of the task."""
+    torch.set_num_threads(threads)
+    with threadpool_limits(threads):
+        start = time.perf_counter()
+        fit(model, task)
+        fitted = time.perf_counter()
+        answer = model.predict_proba(task.judged_texts)
+        predicted = time.perf_counter()
+    probabilities = np.zeros((len(answer), len(task.classes)))
+    probabilities[:, np.searchsorted(task.classes, model.classes_)] = answer
+    return {"fit_s": fitted - start, "predict_s": predicted - fitted}, probabilities
+
+
+def fit(model, task):
+    """Fit; raise where Ctrl-C ended that, as half a fit must not be kept as a whole one."""
+    with warnings.catch_warnings():
+        # All that the classifier does about Ctrl-C is to warn.
+        warnings.filterwarnings("error", message="Training was interrupted")
+        try:
+            model.fit(task.texts, task.labels)
+        except UserWarning as warning:
+            if "Training was interrupted" not in str(warning):
+                raise
+            raise KeyboardInterrupt from warning
+
+
+def count_iterations(model):
+    """Return the epochs of a network or the iterations of a solver, None where there are none."""
+    last = model[-1] if hasattr(model, "steps") else model
+    n_iter = getattr(last, "n_iter_", None)
+    return None if n_iter is None else int(np.max(n_iter))
+
+
+def surroundings():
+    """Return what else a number may depend on."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+        commit = None
+    return {
+        "commit": commit,
+        "torch": torch.__version__,
+        "sklearn": sklearn.__version__,
+        "processor": platform.processor() or platform.machine(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def count_processors():
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def write(path, content):
+    """Write a file that appears whole or not at all."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(content)
+    os.replace(file.name, path)
+
+
+def share(file):
+    """Hold a file together with others, in place of holding it alone."""
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_SH)
+
+
+def seize(file):
+    """Hold a file alone; return whether that was possible at once."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def claim(path):
+    """Hold the lock of a run, which ends with the process; yield whether it was free."""
+    with open(path, "w") as file:
+        claimed = seize(file)
+        yield claimed
+        if claimed and fcntl is not None:
+            path.unlink(missing_ok=True)

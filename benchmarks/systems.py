@@ -1,0 +1,156 @@
+"""The systems of the accuracy benchmark, written as short specs.
+
+A spec is the name of a system and, after a colon, parameters to set: ``lstm``,
+``lstm:hidden_size=256,pooling=('max','mean')``, ``lstm:vectorizer__min_df=1``,
+``tfidf:logisticregression__C=3``. Values are Python literals; a bare word is the baseline of that
+name, unfitted (``init=nbsvm``), or else a str (``cell=peephole``).
+"""
+
+import ast
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from sklstm import LSTMTextClassifier, SequenceVectorizer
+
+sys.path.append(str(Path(__file__).parent.parent / "examples"))
+
+from compare_baselines import make_models
+
+#: The deterministic baselines: names in specs, and in ``compare_baselines``.
+BASELINES = {
+    "mnb": "MultinomialNB, unigrams",
+    "mnb2": "MultinomialNB, bigrams",
+    "nbsvm": "NB-SVM, bigrams",
+    "tfidf": "TF-IDF + LogisticRegression",
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the final table beside the baselines.
+
+    It is made from a spec, or, where a spec cannot say it, by ``make(task, seed)``, which
+    returns an unfitted estimator (``task`` as in ``tasks``). That is called for runs that are
+    kept as well and is no part of the fit's seconds, so it must be quick: it may load a language
+    model, but not train one. A system that is not ``random`` runs with one seed.
+    """
+
+    title: str
+    spec: str = ""
+    make: Callable | None = None
+    random: bool = True
+
+
+#: Short names of the rows of the final table, in their order. A new one is one line here.
+VARIANTS = {
+    "lstm": Variant("LSTMTextClassifier, defaults", "lstm:"),
+}
+
+
+class System:
+    """What a spec says, with what the benchmark needs to know of it."""
+
+    def __init__(self, spec):
+        self.spec = spec
+        variant = VARIANTS.get(spec) or Variant(BASELINES.get(spec, f"`{spec}`"), spec)
+        self.title = variant.title
+        self._make = variant.make
+        self._name, self._settings = ("", {}) if variant.make else parse_spec(variant.spec)
+        self.random = variant.random and self._name not in BASELINES
+
+    def make(self, task, seed):
+        """Return the unfitted estimator."""
+        if self._make is not None:
+            return self._make(task, seed)
+        settings = {
+            name: make_baseline(value.name, task) if isinstance(value, Baseline) else value
+            for name, value in self._settings.items()
+        }
+        if self._name == "lstm":
+            return LSTMTextClassifier(random_state=seed).set_params(**settings)
+        return make_baseline(self._name, task).set_params(**settings)
+
+    @property
+    def order(self):
+        """Where its row stands in a table: baselines, variants, anything else."""
+        names = [*BASELINES, *VARIANTS]
+        return names.index(self.spec) if self.spec in names else len(names)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A bare word of a spec that names a baseline."""
+
+    name: str
+
+
+def make_baseline(name, task):
+    return make_models(task.texts, None)[BASELINES[name]]
+
+
+def parse_spec(spec):
+    """Return the name and the settings, by name of the parameter, of a spec."""
+    name, _, settings = spec.partition(":")
+    names = [*BASELINES, "lstm"]
+    if name not in names:
+        known = [*BASELINES, *VARIANTS]
+        raise SystemExit(f"A system must be one of {known} or a spec of {names}; got {spec!r}.")
+    try:
+        call = ast.parse(f"f({settings})", mode="eval").body
+        if call.args or any(keyword.arg is None for keyword in call.keywords):
+            raise ValueError("not parameter=value")
+        return name, {keyword.arg: read_value(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError, AttributeError) as error:
+        raise SystemExit(
+            f"A system must be written name:parameter=value,parameter=value with Python literals "
+            f"or bare words as values; got {spec!r} ({error})."
+        ) from None
+
+
+def read_value(node):
+    if isinstance(node, ast.Name):
+        return Baseline(node.id) if node.id in BASELINES else node.id
+    return ast.literal_eval(node)
+
+
+#: Parameters that change how a fit runs or is repeated, not what it is.
+IRRELEVANT = {"random_state", "verbose", "n_jobs"}
+
+
+def describe(value):
+    """Return an estimator's class and parameters as data, the same in every process.
+
+    Parameters that are None are left out, so that a new one that is off by default leaves the
+    description of earlier runs as it was.
+    """
+    if isinstance(value, BaseEstimator) and not isinstance(value, type):
+        parameters = value.get_params(deep=False)
+        if isinstance(value, LSTMTextClassifier) and parameters["vectorizer"] is None:
+            parameters["vectorizer"] = SequenceVectorizer()
+        return {"class": type(value).__qualname__} | {
+            name: describe(parameter)
+            for name, parameter in sorted(parameters.items())
+            if parameter is not None and name not in IRRELEVANT
+        }
+    if isinstance(value, dict):
+        return {str(key): describe(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [describe(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__qualname__)
+    return repr(value)
+
+
+def hash_description(description):
+    """Return a short name of a description."""
+    text = json.dumps(description, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]

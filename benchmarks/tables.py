@@ -1,0 +1,214 @@
+"""The runs of the accuracy benchmark as tables in Markdown."""
+
+import re
+from collections import defaultdict
+
+import numpy as np
+from judging import mcnemar, median_seed, paired_bootstrap
+from runs import load_right
+from systems import BASELINES, System
+
+#: Seconds are quoted of runs on so many threads, with no other run beside them.
+QUOTED_THREADS = 2
+LEVEL = 0.05
+
+
+class Row:
+    """The runs of one system on one data set."""
+
+    def __init__(self, spec, runs, timed):
+        self.system = System(spec)
+        self.runs = sorted(runs, key=lambda run: run["seed"])
+        self.rights = np.array([load_right(run) for run in self.runs])
+        self.fit_s = [run["fit_s"] for run in timed]
+        self.against = None  # the paired tests
+
+    def values(self, measure):
+        return np.array([run[measure] for run in self.runs], dtype=float)
+
+    def mean(self, measure):
+        return self.values(measure).mean()
+
+    def compare(self, baseline):
+        """Test against the best baseline, a row of one run."""
+        (other,) = baseline.rights
+        self.against = paired_bootstrap(self.rights, other)
+        self.against["mcnemar"] = mcnemar(median_seed(self.rights), other)
+
+
+def collect(results, part, data):
+    """Return the rows of a data set in the order of the table, compared with the best baseline.
+
+    Where defaults, or the data, have changed between runs, only the newest ones count.
+    """
+    records = results.load(part, data)
+    by_spec = defaultdict(list)
+    newest = max((record["finished"], record["rows"]) for record in records)[1] if records else None
+    for record in records:
+        if record["rows"] == newest:
+            by_spec[record["spec"]].append(record)
+    rows = []
+    for spec, of_spec in by_spec.items():
+        judged = [record for record in of_spec if not record["timing"]]
+        if not judged:
+            continue
+        current = max(judged, key=lambda record: record["finished"])["configuration"]
+        same = [record for record in of_spec if record["configuration"] == current]
+        timed = [run for run in same if run["threads"] == QUOTED_THREADS and run["alone"]]
+        rows.append(Row(spec, [run for run in same if not run["timing"]], timed))
+    rows.sort(key=lambda row: (row.system.order, -row.mean("accuracy")))
+    baseline = best_baseline(rows)
+    for row in rows:
+        if baseline is not None and row.system.spec not in BASELINES:
+            row.compare(baseline)
+    return rows
+
+
+def best_baseline(rows):
+    """Return the baseline of highest accuracy on these very rows, None if none was run."""
+    baselines = [row for row in rows if row.system.spec in BASELINES]
+    return max(baselines, key=lambda row: row.mean("accuracy"), default=None)
+
+
+def table(rows):
+    """Return the table of one data set as lines."""
+    unseen = rows[0].runs[0]["n_seen"] > 0
+    titles = ["", "seeds", "accuracy", *(["unseen texts"] if unseen else []), "macro-F1"]
+    titles += ["log loss", "ECE (floor)", "fit, s", "beyond the best baseline", "p", "McNemar p"]
+    lines = [join(titles), join(["---"] * len(titles))]
+    best = best_baseline(rows)
+    for row in rows:
+        cells = [row.system.title, str(len(row.runs)), percent(row.values("accuracy"))]
+        if unseen:
+            cells.append(percent(row.values("accuracy_unseen")))
+        cells += [
+            percent(row.values("macro_f1")),
+            spread(row.values("log_loss"), 3),
+            unbroken(f"{100 * row.mean('ece'):.1f} ({100 * row.mean('ece_floor'):.1f})"),
+            f"{np.mean(row.fit_s):.1f}" if row.fit_s else "",
+            *(tests(row) if row.against else ["the best baseline" if row is best else "", "", ""]),
+        ]
+        lines.append(join(cells))
+    return lines
+
+
+def tests(row):
+    """Return the difference from the best baseline, and the p of both tests."""
+    against = row.against
+    values = (f"{100 * against[name]:+.1f}" for name in ("difference", "low", "high"))
+    difference = "{} [{}, {}]".format(*values).replace("-", "−")
+    return [unbroken(difference), *(probability(against[name]) for name in ("p", "mcnemar"))]
+
+
+def probability(p):
+    return unbroken("< 0.001") if p < 0.001 else f"{p:.3f}"
+
+
+def unbroken(text):
+    """Return the text for one line: cells of tables are narrow."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def percent(values):
+    return spread(100 * values, 1)
+
+
+def spread(values, digits):
+    """Return the mean, with the standard deviation over seeds where there are several."""
+    deviation = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return unbroken(f"{values.mean():.{digits}f}{deviation}")
+
+
+def join(cells):
+    return "| " + " | ".join(cells) + " |"
+
+
+def headline(rows):
+    run = rows[0].runs[0]
+    seen = ""
+    if run["n_seen"]:
+        seen = f"; {run['n_seen']:,} of these texts also stand among the former"
+    return (
+        f"{run['n_train']:,} texts to train on, {run['n_judged']:,} to judge by, "
+        f"{run['n_classes']} classes{seen}."
+    )
+
+
+def summary(rows_of):
+    """Return accuracies of all systems on all data sets, those better than any baseline marked."""
+    specs = {row.system.spec: row.system for rows in rows_of.values() for row in rows}
+    lines = [join(["", *rows_of]), join(["---"] * (1 + len(rows_of)))]
+    for system in sorted(specs.values(), key=lambda system: system.order):
+        cells = [system.title]
+        for rows in rows_of.values():
+            found = [row for row in rows if row.system.spec == system.spec]
+            cells.append(summary_cell(found[0], rows) if found else "")
+        lines.append(join(cells))
+    return lines
+
+
+def summary_cell(row, rows):
+    accuracy = f"{100 * row.mean('accuracy'):.1f}"
+    if row.mean("accuracy") == max(other.mean("accuracy") for other in rows):
+        accuracy = f"**{accuracy}**"
+    against = row.against or {"p": 1.0}
+    if against["p"] >= LEVEL:
+        return accuracy
+    return accuracy + (" +" if against["difference"] > 0 else " −")
+
+
+def show(results, part, data):
+    """Print the table of one data set, as far as there is one."""
+    rows = collect(results, part, data)
+    if rows:
+        print(f"\n{data}, {part}. {headline(rows)}\n")
+        print("\n".join(table(rows)), flush=True)
+
+
+def all_tables(results, part):
+    """Return a summary and the table of every data set."""
+    names = sorted({record["data"] for record in results.load(part)})
+    rows_of = {name: collect(results, part, name) for name in names}
+    rows_of = {name: rows for name, rows in rows_of.items() if rows}
+    if not rows_of:
+        return []
+    lines = summary(rows_of)
+    for name, rows in rows_of.items():
+        lines += ["", f"### {name}", "", headline(rows), "", *table(rows)]
+    return lines
+
+
+def configurations(results):
+    """Return how many different configurations were judged on validation rows."""
+    tried = defaultdict(set)
+    n_runs = 0
+    for record in results.load("validation"):
+        if record["spec"] not in BASELINES and not record["timing"]:
+            tried[record["data"]].add(record["configuration"])
+            n_runs += 1
+    if not tried:
+        return []
+    each = ", ".join(f"{name} {len(found)}" for name, found in sorted(tried.items()))
+    different = len(set.union(*tried.values()))
+    return [
+        f"Configurations tried on validation rows, beside the baselines: {different} different "
+        f"ones in {n_runs} runs ({each})."
+    ]
+
+
+def render(results, page):
+    """Write the tables between the marks of a page."""
+    fill(page, "test", all_tables(results, "test"))
+    fill(page, "configurations", configurations(results))
+
+
+def fill(page, mark, lines):
+    """Put lines between the marks of that name, in place of what was there."""
+    text = page.read_text(encoding="utf-8")
+    pattern = re.compile(rf"(<!-- {mark}: begin -->\n).*?(<!-- {mark}: end -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise SystemExit(f"{page} must hold '<!-- {mark}: begin -->' and an end; got neither.")
+    content = "".join(f"{line}\n" for line in ["", *lines, ""]) if lines else "\n"
+    text = pattern.sub(lambda match: match[1] + content + match[2], text)
+    page.write_text(text, encoding="utf-8")
+    print(f"{page}: {mark}, {len(lines)} lines")
