@@ -730,8 +730,10 @@ class LSTMTextClassifier(
 
     def _network_settings(self, vectorizer, classes, generator, vectors):
         width = self.embedding_dim
-        if self._leaves_width_open():  # without vectors to read, a net goes on that has read them
-            width = vectors.width if vectors else self.net_.module_.embedding.embedding_dim
+        if vectors is not None:
+            width = vectors.width
+        elif self._leaves_width_open():  # a net goes on that has read them
+            width = self.net_.module_.embedding.embedding_dim
         return {
             "n_ids": len(vectorizer.get_feature_names_out()),
             "n_classes": len(classes),
