@@ -17,6 +17,10 @@ from torch import Tensor
 
 OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+USE_TEXT = (
+    "Files that are zipped or binary are not read: unpack them, or pass them as KeyedVectors of "
+    "gensim."
+)
 LARGEST = np.finfo(np.float32).max
 
 
@@ -223,8 +227,7 @@ class VectorFile:
         if self.width < 1:
             raise ValueError(
                 f"Line {number} of {self.name} must hold a word and its vector, or the number of "
-                f"words and the width; got {_show(line)}. Files that are zipped or binary are not "
-                "read: unpack them, or pass them as KeyedVectors of gensim."
+                f"words and the width; got {_show(line)}. {USE_TEXT}"
             )
         return False
 
@@ -237,7 +240,7 @@ class VectorFile:
             raise ValueError(
                 f"Line {number} of {self.name} must hold a word and {self.width} numbers, as the "
                 f"first line has it; got {'more' if is_wider else len(numbers)} behind "
-                f"{_show(word)}. Mend or remove it."
+                f"{_show(word)}. {'Mend or remove it.' if _is_text(line) else USE_TEXT}"
             )
         return word, [text.decode(errors="replace") for text in numbers]
 
@@ -255,6 +258,14 @@ def _is_number(text: bytes) -> bool:
     try:
         float(text)
     except ValueError:
+        return False
+    return True
+
+
+def _is_text(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
         return False
     return True
 

@@ -246,6 +246,15 @@ def test_malformed_files_are_refused_with_the_line(write, content, expected):
     assert sentence(ValueError, path) == expected.format(name=f"embeddings={str(path)!r}")
 
 
+def test_binary_files_of_word2vec_are_named(write):
+    numbers = np.array([0.1, -0.2, 0.3], dtype=np.float32).tobytes()
+    path = write(b"2 3\ngood " + numbers + b"\nbad " + numbers + b"\n")
+    assert sentence(ValueError, path).endswith(
+        "Files that are zipped or binary are not read: unpack them, or pass them as KeyedVectors "
+        "of gensim."
+    )
+
+
 def test_widths_of_zero_are_no_header(write):
     assert "Line 2" in sentence(ValueError, write("5 0\ngood\n"))
 
