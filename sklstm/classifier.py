@@ -38,7 +38,7 @@ from sklstm.checks import (
 from sklstm.embeddings import check_embeddings, find_vectors
 from sklstm.kernels.contract import CELLS
 from sklstm.kernels.dispatch import BACKENDS
-from sklstm.network import EMBEDDING_STD, POOLINGS
+from sklstm.network import POOLINGS
 from sklstm.prediction import answer_in_chunks, compute_logits, compute_pooled
 from sklstm.training import (
     SCHEDULES,
@@ -100,9 +100,8 @@ class LSTMTextClassifier(
         Word vectors that the embedding starts from: a text file in the format of GloVe or of
         word2vec (also .gz, .bz2, .xz), a mapping from token to a sequence of numbers, or
         ``KeyedVectors`` of gensim. A token is looked up as it is, then in lower case. Tokens
-        without a vector are drawn at random, with the vectors' standard deviation. Read by the
-        first call of ``fit`` or ``partial_fit``; later ones that go on do not need it, nor does
-        prediction. None draws all at random.
+        without a vector are drawn at random, as all are with None. Read by the first call of
+        ``fit`` or ``partial_fit``; later ones that go on do not need it, nor does prediction.
     freeze_embeddings : bool, default=False
         Whether the embedding stays as it is at the start of the call, those tokens without a vector
         included. Needs ``embeddings``, except to go on from an earlier call.
@@ -792,7 +791,7 @@ class LSTMTextClassifier(
             go_on(net, self.net_)
         weight = net.module_.embedding.weight.requires_grad_(not self.freeze_embeddings)
         if vectors is not None:
-            vectors.place(weight, drawn_std=EMBEDDING_STD)
+            vectors.place(weight)
         return net
 
     def _keep(self, classes, vectorizer, net, temperature, rng, coverage):

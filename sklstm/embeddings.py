@@ -41,16 +41,10 @@ class WordVectors(NamedTuple):
         return float(self.covered[ids].mean()), float(self.covered[self.n_special :].mean())
 
     @torch.no_grad()
-    def place(self, weight: Tensor, *, drawn_std: float) -> None:
-        """Put the vectors into the weight (V, E) of an embedding that was drawn at random.
-
-        The words without one are scaled to the standard deviation of those with one, so that
-        they are neither louder nor quieter. The special ids stay as they were drawn.
-        """
+    def place(self, weight: Tensor) -> None:
+        """Put the vectors into the weight (V, E) of an embedding; other rows stay as they are."""
         rows = torch.from_numpy(np.flatnonzero(self.covered)).to(weight.device)
-        vectors = torch.from_numpy(self.matrix[self.covered])
-        weight[self.n_special :] *= float(vectors.double().std(correction=0)) / drawn_std
-        weight[rows] = vectors.to(weight)
+        weight[rows] = torch.from_numpy(self.matrix[self.covered]).to(weight)
 
 
 def check_embeddings(embeddings) -> None:

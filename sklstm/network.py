@@ -10,8 +10,6 @@ from sklstm.lstm import LSTM, dropout_mask
 from sklstm.segments import find_rows, rearrange
 from sklstm.vectorizer import PADDING, UNKNOWN
 
-# Standard deviation of the numbers of an embedding that is drawn at random.
-EMBEDDING_STD = 0.1
 # Floats of the largest tables of products that prediction makes: 256 MB.
 MAX_TABLE = 2**26
 
@@ -125,7 +123,7 @@ class LSTMTextNetwork(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the first weights of embedding and head; the other layers drew theirs."""
-        nn.init.normal_(self.embedding.weight, std=EMBEDDING_STD, generator=self.generator)
+        nn.init.normal_(self.embedding.weight, std=0.1, generator=self.generator)
         self.embedding.weight[PADDING] = 0.0
         nn.init.xavier_uniform_(self.head.weight, generator=self.generator)
         nn.init.zeros_(self.head.bias)

@@ -17,7 +17,6 @@ from skorch.callbacks import GradientNormClipping
 
 from sklstm import LSTMTextClassifier, SequenceVectorizer
 from sklstm.embeddings import VectorFile, check_embeddings, find_vectors
-from sklstm.network import EMBEDDING_STD
 from tests.conftest import TEXTS, TINY
 
 GLOVE = "good 1 -2.5 3e-1\nbad -1 2.5 -0.3\n. . . 4 5 6\nFilm 7 8 9\ngood 0 0 0\n"
@@ -163,25 +162,16 @@ def test_coverage_counts_tokens_and_vocabulary():
     assert vectors.coverage(np.array([3, 3, 5, 4, 1])) == (0.6, 0.5)
 
 
-def test_words_without_a_vector_are_as_loud_as_those_with_one():
-    generator = torch.Generator().manual_seed(0)
-    tokens = [*TOKENS[:3], *(f"w{k}" for k in range(2_000))]
-    rows = 2.0 * torch.randn(500, 20, generator=generator).numpy()
-    vectors = find(dict(zip(tokens[3:503], rows, strict=True)), tokens)
-    drawn = EMBEDDING_STD * torch.randn(len(tokens), 20, generator=generator)
-    weight = drawn.clone()
-    vectors.place(weight, drawn_std=EMBEDDING_STD)
-    assert torch.equal(weight[:3], drawn[:3])
-    assert torch.equal(weight[3:503], torch.from_numpy(rows))
-    assert weight[503:].std().item() == pytest.approx(2.0, rel=0.02)
-    torch.testing.assert_close(weight[503:], rows.std() / EMBEDDING_STD * drawn[503:])
+def test_vectors_replace_their_rows_alone():
+    weight = torch.full((len(TOKENS), 3), 0.5, dtype=torch.float64)
+    find(SIMPLE).place(weight)
+    expected = torch.full_like(weight, 0.5)
+    expected[COVERED] = torch.from_numpy(np.float32(MATRIX)[COVERED]).double()
+    assert torch.equal(weight, expected)
 
 
 def test_a_single_number_is_a_vector_too():
-    vectors = find({"good": [2.0]})
-    weight = torch.ones(len(TOKENS), 1)
-    vectors.place(weight, drawn_std=EMBEDDING_STD)
-    assert weight[3].item() == 2.0 and torch.isfinite(weight).all()
+    assert find({"good": [2.0]}).matrix.tolist() == [[0], [0], [0], [2], [0], [0], [0]]
 
 
 # What it says
@@ -386,6 +376,19 @@ def test_tuned_vectors_start_from_those_given(model, texts, labels):
     assert model.net_.module_.embedding.embedding_dim == 5
     assert model.embedding_dim == 128
     assert not model.net_.module_.embedding.weight[0].any()
+
+
+def test_words_without_a_vector_are_drawn_as_ever(model, texts, labels):
+    model.set_params(freeze_embeddings=True, max_epochs=1).fit(texts, labels)
+    some = {word: VECTORS[word] for word in WORDS[:2]}
+    fewer = clone(model).set_params(embeddings=some).fit(texts, labels)
+    plain = clone(model).set_params(
+        embeddings=None, freeze_embeddings=False, embedding_dim=5, lr=1e-12, weight_decay=0.0
+    )
+    np.testing.assert_array_equal(rows_of(fewer, WORDS[:2]), EXPECTED[:2])
+    others = [word for word in model.vectorizer_.vocabulary_ if word not in some]
+    drawn = rows_of(plain.fit(texts, labels), others)
+    np.testing.assert_allclose(rows_of(fewer, others), drawn, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("changes", [{}, {"ema": None}, {"callbacks": [GradientNormClipping(1.0)]}])
