@@ -1,7 +1,9 @@
 """LSTMTextClassifier: the whole story from texts to labels on one page."""
 
 import copy
+import inspect
 import numbers
+import sys
 import warnings
 
 import numpy as np
@@ -35,6 +37,7 @@ from sklstm.checks import (
     fitted_by_meta_estimator,
     weigh_classes,
 )
+from sklstm.embeddings import check_embeddings, find_vectors
 from sklstm.kernels.contract import CELLS
 from sklstm.kernels.dispatch import BACKENDS
 from sklstm.network import POOLINGS
@@ -50,7 +53,7 @@ from sklstm.training import (
     train,
 )
 from sklstm.validation import GEOMETRIC_MEAN, LabelledTexts, Validation, split_validation
-from sklstm.vectorizer import SequenceVectorizer
+from sklstm.vectorizer import SPECIAL_TOKENS, SequenceVectorizer
 
 
 class LSTMTextClassifier(
@@ -74,7 +77,8 @@ class LSTMTextClassifier(
         'auto' is a logistic regression on TF-IDF of words, pairs of words and characters inside
         words; with it, ``partial_fit`` trains the network alone. None is the pure LSTM.
     embedding_dim : int, default=128
-        Numbers that describe a token.
+        Numbers that describe a token. Left at its default, it is the width of ``embeddings`` where
+        these are given; another number must equal that width.
     hidden_size : int, default=128
         Numbers in the state of each direction.
     num_layers : int, default=1
@@ -100,6 +104,15 @@ class LSTMTextClassifier(
         What becomes the representation of a text: 'last' state, 'mean' or 'max' over the states,
         'attention' (a learnt weighted mean), 'embedding_mean' (the mean of the embeddings, past
         the LSTM). Several are concatenated.
+    embeddings : str, path, mapping, KeyedVectors or None, default=None
+        Word vectors that the embedding starts from: a text file in the format of GloVe or of
+        word2vec (also .gz, .bz2, .xz), a mapping from token to a sequence of numbers, or
+        ``KeyedVectors`` of gensim. A token is looked up as it is, then in lower case. Tokens
+        without a vector are drawn at random, as all are with None. Read by the first call of
+        ``fit`` or ``partial_fit``; later ones that go on do not need it, nor does prediction.
+    freeze_embeddings : bool, default=False
+        Whether the embedding stays as it is at the start of the call, those tokens without a vector
+        included. Needs ``embeddings``, except to go on from an earlier call.
     dropout : float, default=0.5
         Share of the pooled representation, and of the states between layers, set to 0 while
         training.
@@ -195,6 +208,11 @@ class LSTMTextClassifier(
         The fitted baseline, by itself a classifier of texts.
     baseline_weight_ : float
         What its log-probabilities are multiplied by; 0 without one.
+    embedding_coverage_ : float or None
+        Share of the tokens of the training texts, repetitions included, that had a vector in
+        ``embeddings``; None without these.
+    vocabulary_coverage_ : float or None
+        The same of the different tokens of the vocabulary.
 
     Notes
     -----
@@ -232,6 +250,8 @@ class LSTMTextClassifier(
         "attention": [StrOptions({"dot"}), None],
         "segments": [Interval(numbers.Integral, 1, None, closed="left"), None],
         "pooling": [StrOptions(set(POOLINGS)), tuple, list],
+        "embeddings": "no_validation",  # by check_embeddings
+        "freeze_embeddings": ["boolean"],
         "dropout": [Interval(numbers.Real, 0, 1, closed="left")],
         "embedding_dropout": [Interval(numbers.Real, 0, 1, closed="left")],
         "word_dropout": [Interval(numbers.Real, 0, 1, closed="left")],
@@ -277,6 +297,8 @@ class LSTMTextClassifier(
         attention=None,
         segments=None,
         pooling=("max", "mean", "embedding_mean"),
+        embeddings=None,
+        freeze_embeddings=False,
         # regularisation
         dropout=0.5,
         embedding_dropout=0.3,
@@ -319,6 +341,8 @@ class LSTMTextClassifier(
         self.attention = attention
         self.segments = segments
         self.pooling = pooling
+        self.embeddings = embeddings
+        self.freeze_embeddings = freeze_embeddings
         self.dropout = dropout
         self.embedding_dropout = embedding_dropout
         self.word_dropout = word_dropout
@@ -407,26 +431,29 @@ class LSTMTextClassifier(
         data = data.weigh(class_weights)
 
         vectorizer, ids = self._vectorize(data.texts, going_on)
+        vectors = self._find_vectors(vectorizer, going_on)
         batches = self._cut(ids, data, rng)
         validation = self._judge_by(held_out, vectorizer, classes, class_weights)
         baseline, log_probabilities = self._fit_baseline(everything, data, held_out, classes)
         max_epochs = count_epochs(self.max_epochs, n_batches=len(batches))
         net = self._build_net(
-            self._network_settings(vectorizer, classes, generator),
+            self._network_settings(vectorizer, classes, generator, vectors),
             device=device,
             n_batches=len(batches),
             going_on=going_on,
+            vectors=vectors,
             schedule=self.lr_schedule and Schedule(self.lr_schedule, max_epochs * len(batches)),
             ema=self.ema,
             validation=validation,
         )
+        coverage = self._measure_coverage(vectors, ids, going_on)
         interrupted = train(net, batches, max_epochs=max_epochs)
         blend, interrupted_later = self._find_blend(
             validation, net.module_, baseline, log_probabilities
         )
         # What comes next starts with fresh moments, so a pickle need not carry these.
         net.optimizer_.state.clear()
-        self._keep(classes, vectorizer, net, baseline, blend, rng)
+        self._keep(classes, vectorizer, net, baseline, blend, rng, coverage)
         if interrupted or interrupted_later:
             self._tell_interrupted()
         return self
@@ -477,19 +504,22 @@ class LSTMTextClassifier(
         rng, generator = self._random_sources(going_on)
 
         vectorizer, ids = self._vectorize(data.texts, going_on)
+        vectors = self._find_vectors(vectorizer, going_on)
         batches = self._cut(ids, data, rng)
         net = self._build_net(
-            self._network_settings(vectorizer, classes, generator),
+            self._network_settings(vectorizer, classes, generator, vectors),
             device=device,
             n_batches=len(batches),
             going_on=going_on,
+            vectors=vectors,
         )
         if going_on:
             net.history = copy.deepcopy(self.net_.history)
+        coverage = self._measure_coverage(vectors, ids, going_on)
         interrupted = train(net, batches, max_epochs=1)
         baseline = self.baseline_ if going_on else None
         blend = (self.temperature_, self.baseline_weight_) if going_on else (1.0, 0.0)
-        self._keep(classes, vectorizer, net, baseline, blend, rng)
+        self._keep(classes, vectorizer, net, baseline, blend, rng, coverage)
         if interrupted:
             self._tell_interrupted()
         return self
@@ -598,6 +628,7 @@ class LSTMTextClassifier(
         """Check all parameters; return the device."""
         self._validate_params()  # scikit-learn leaves it out from the second partial_fit on
         check_pooling(self.pooling, POOLINGS)
+        check_embeddings(self.embeddings)
         device = resolve_device(self.device)
         check_precision(self.precision, device)
         return device
@@ -654,6 +685,48 @@ class LSTMTextClassifier(
         vectorizer = SequenceVectorizer() if self.vectorizer is None else clone(self.vectorizer)
         return vectorizer, RaggedIds(*vectorizer.fit_ragged(texts))
 
+    def _find_vectors(self, vectorizer, going_on):
+        """Return the word vectors of the vocabulary, or None where there are none to read."""
+        if going_on and self.embeddings is not None and self.embedding_coverage_ is None:
+            raise ValueError(
+                "embeddings must be given to the first fit; got them for a network that goes on "
+                "without. Use fit with warm_start=False to begin anew."
+            )
+        if going_on:
+            return None
+        if self.embeddings is None:
+            if self.freeze_embeddings:
+                raise ValueError(
+                    "freeze_embeddings=True needs word vectors to freeze; got embeddings=None. "
+                    "Give embeddings, or set freeze_embeddings=False."
+                )
+            return None
+        return find_vectors(
+            self.embeddings,
+            vectorizer.get_feature_names_out(),
+            n_special=len(SPECIAL_TOKENS),
+            width=None if self._leaves_width_open() else self.embedding_dim,
+        )
+
+    def _leaves_width_open(self):
+        """Whether ``embedding_dim`` is at its default, beside ``embeddings`` that have a width."""
+        default = inspect.signature(LSTMTextClassifier).parameters["embedding_dim"].default
+        return self.embeddings is not None and self.embedding_dim == default
+
+    def _measure_coverage(self, vectors, ids, going_on):
+        """Return and print the shares of the tokens and of the vocabulary that have a vector."""
+        if going_on:
+            return self.embedding_coverage_, self.vocabulary_coverage_
+        if vectors is None:
+            return None, None
+        of_tokens, of_vocabulary = vectors.coverage(ids.ids)
+        if self.verbose:
+            sys.stdout.write(
+                f"Word vectors of {vectors.width} numbers cover {of_tokens:.1%} of the tokens and "
+                f"{of_vocabulary:.1%} of the vocabulary.\n"
+            )
+        return of_tokens, of_vocabulary
+
     def _cut(self, ids, data, rng):
         """Return the batches to train on; the weights get a mean of 1."""
         weights = data.weights / data.weights.mean()
@@ -704,11 +777,16 @@ class LSTMTextClassifier(
         except KeyboardInterrupt:
             return unknown, True
 
-    def _network_settings(self, vectorizer, classes, generator):
+    def _network_settings(self, vectorizer, classes, generator, vectors):
+        width = self.embedding_dim
+        if vectors is not None:
+            width = vectors.width
+        elif self._leaves_width_open():  # a net goes on that has read them
+            width = self.net_.module_.embedding.embedding_dim
         return {
             "n_ids": len(vectorizer.get_feature_names_out()),
             "n_classes": len(classes),
-            "embedding_dim": self.embedding_dim,
+            "embedding_dim": width,
             "hidden_size": self.hidden_size,
             "num_layers": self.num_layers,
             "bidirectional": self.bidirectional,
@@ -729,7 +807,16 @@ class LSTMTextClassifier(
         }
 
     def _build_net(
-        self, network, *, device, n_batches, going_on, schedule=None, ema=None, validation=None
+        self,
+        network,
+        *,
+        device,
+        n_batches,
+        going_on,
+        vectors,
+        schedule=None,
+        ema=None,
+        validation=None,
     ):
         """Return a net, with the weights of the net before if it goes on from there."""
         if going_on:
@@ -752,15 +839,19 @@ class LSTMTextClassifier(
         )
         if going_on:
             go_on(net, self.net_)
+        weight = net.module_.embedding.weight.requires_grad_(not self.freeze_embeddings)
+        if vectors is not None:
+            vectors.place(weight)
         return net
 
-    def _keep(self, classes, vectorizer, net, baseline, blend, rng):
+    def _keep(self, classes, vectorizer, net, baseline, blend, rng, coverage):
         """Set all learnt attributes together, so that a failed fit sets none."""
         self.classes_ = classes
         self.vectorizer_ = vectorizer
         self.net_ = net
         self.temperature_, self.baseline_weight_ = blend
         self.baseline_ = baseline
+        self.embedding_coverage_, self.vocabulary_coverage_ = coverage
         self._rng = rng
         self.history_ = [dict(row) for row in net.history]
         self.n_iter_ = len(self.history_)

@@ -21,7 +21,7 @@ FLOORS = [
     {"kernels.autograd"},
     {"kernels.dispatch"},
     {"kernels"},
-    {"tokenizers", "checks", "datasets", "optimizer"},
+    {"tokenizers", "checks", "datasets", "optimizer", "embeddings"},
     {"vectorizer", "lstm", "segments"},
     {"network", "batching", "ngrams"},
     {"prediction", "baseline"},
