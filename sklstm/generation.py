@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sklstm.language_network import LSTMLanguageNetwork
 from sklstm.lstm import LSTM
-from sklstm.vectorizer import BOUNDARY, PADDING, UNKNOWN
+from sklstm.vectorizer import BOUNDARY, UNKNOWN
 
 
 def sample(

@@ -123,7 +123,7 @@ class LSTMLanguageModel(BaseEstimator):
     Notes
     -----
     A text is read between two boundaries, so that a text of n tokens has n + 1 predictions: the
-    forward direction predicts its tokens and its end, the backward one its tokens and its beginning.
+    forward direction predicts its tokens and its end, the backward one its tokens and beginning.
     Words outside the vocabulary are one word, the unknown one, and count as such: perplexities
     compare models of the same vocabulary only.
 
@@ -321,9 +321,7 @@ class LSTMLanguageModel(BaseEstimator):
             raise ValueError(f"direction must be 'forward' or 'backward'; got {direction!r}.")
         return float(np.exp(-self._mean_log_likelihood(X, DIRECTIONS.index(direction))))
 
-    def generate(
-        self, n_texts=1, *, prompt="", max_tokens=100, temperature=1.0, random_state=None
-    ):
+    def generate(self, n_texts=1, *, prompt="", max_tokens=100, temperature=1.0, random_state=None):
         """Return texts written by sampling one token after another.
 
         Parameters

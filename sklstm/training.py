@@ -33,9 +33,7 @@ AUTO_UPDATES = 2_000
 AUTO_EPOCHS = (3, 50)
 
 
-def count_epochs(
-    max_epochs: int | str, *, n_batches: int, fewest: int = AUTO_EPOCHS[0]
-) -> int:
+def count_epochs(max_epochs: int | str, *, n_batches: int, fewest: int = AUTO_EPOCHS[0]) -> int:
     """Return the number of epochs, ``"auto"`` resolved."""
     if max_epochs != "auto":
         return max_epochs
@@ -466,9 +464,7 @@ def go_on(net: TextNet, earlier: TextNet) -> None:
     net.optimizer_.load_state_dict(net.optimizer_.state_dict() | {"state": moments})
 
 
-def train(
-    net: TextNet, batches: TrainingBatches | TrainingWindows, *, max_epochs: int
-) -> bool:
+def train(net: TextNet, batches: TrainingBatches | TrainingWindows, *, max_epochs: int) -> bool:
     """Train a net in place; return whether the user interrupted it.
 
     However training ends, the net holds the best weights it has seen, or the newest (their

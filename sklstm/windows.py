@@ -1,4 +1,4 @@
-"""Texts without labels as one stream, cut into windows of equal length; the negatives beside them."""
+"""Texts without labels as one stream, cut into windows of equal length; negatives beside them."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
