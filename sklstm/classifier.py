@@ -41,7 +41,7 @@ from sklstm.kernels.dispatch import BACKENDS
 from sklstm.language_model import LSTMLanguageModel
 from sklstm.network import POOLINGS
 from sklstm.prediction import answer_in_chunks, compute_logits, compute_pooled
-from sklstm.pretraining import find_start, keep_start
+from sklstm.pretraining import SLOWDOWN, find_start, keep_start
 from sklstm.training import (
     SCHEDULES,
     Schedule,
@@ -744,6 +744,7 @@ class LSTMTextClassifier(
             tol=self.tol,
             user_callbacks=self.callbacks,
             n_batches=n_batches,
+            slowdown=None if self.pretrained is None else SLOWDOWN,
         )
         if going_on:
             go_on(net, self.net_)

@@ -149,10 +149,13 @@ class LSTMLanguageNetwork(nn.Module):
             states = self.lstm.states(self.embedding(different), lengths, place[ids.long()])
         contexts = self._contexts(states.to(self.bias.dtype))
         live = ids[1:] != PADDING
-        result = self.bias.new_zeros(len(contexts), *live.shape)
-        for row, context, targets in zip(result, contexts, (ids[1:], ids[:-1]), strict=False):
-            row[live] = self._score(context[live], targets[live].long())
-        return result
+        zeros = self.bias.new_zeros(live.shape)
+        return torch.stack(
+            [
+                zeros.masked_scatter(live, self._score(context[live], own[live].long()))
+                for context, own in zip(contexts, (ids[1:], ids[:-1]), strict=False)
+            ]
+        )
 
     def _score(self, contexts, targets):
         """Return the log-probabilities of the targets (M,), by the softmax over all ids."""

@@ -44,7 +44,7 @@ def write_model(path, *, kind: str, weights: dict[str, Tensor], description: dic
 
 
 def _to_plain(value):
-    """Return numpy's numbers as Python's; json asks for what it does not know."""
+    """Return a number of numpy as Python's; json asks for what it does not know."""
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{value!r:.40} is a {type(value).__name__}, which is no data.")
@@ -71,16 +71,17 @@ def read_model(path, *, kind: str) -> tuple[dict[str, Tensor], dict]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             description = json.loads((file.metadata() or {})[KEY])
+            found = description.get("kind"), description.get("version")
             weights = {name: file.get_tensor(name) for name in file.keys()}
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+    except (safetensors.SafetensorError, AttributeError, KeyError, ValueError) as error:
         raise ValueError(
             f"{str(path)!r} must be a file that save of sklstm has written; got one that is broken "
             "or of another program. Save the model again."
         ) from error
-    if description.get("kind") != kind or description.get("version") != VERSION:
+    if found != (kind, VERSION):
         raise ValueError(
             f"{str(path)!r} must hold a {kind} in version {VERSION} of the format; got a "
-            f"{description.get('kind')} in version {description.get('version')}. Load it with the "
-            "class and the version of sklstm that wrote it."
+            f"{found[0]} in version {found[1]}. Load it with the class and the version of sklstm "
+            "that wrote it."
         )
     return weights, description

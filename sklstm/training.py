@@ -385,8 +385,11 @@ def build_net(
     tol: float = 0.0,
     user_callbacks: list | None = None,
     n_batches: int | None = None,
+    slowdown: float | None = None,
 ) -> TextNet:
     """Return an initialised net around a new network of these settings.
+
+    With ``slowdown`` the learning rate of embedding and LSTM is that share of ``lr``.
 
     The order of the callbacks is the order in which an epoch ends: the average of the weights
     is shown, judged, kept if it is the best, and printed.
@@ -419,8 +422,7 @@ def build_net(
         optimizer=LazyAdamW,
         optimizer__fused=True,
         optimizer__weight_decay=weight_decay,
-        # Biases are not decayed, as is usual for AdamW.
-        optimizer__param_groups=[("*bias*", {"weight_decay": 0.0})],
+        optimizer__param_groups=_group_parameters(None if slowdown is None else slowdown * lr),
         lr=lr,
         train_split=None,
         callbacks=callbacks,
@@ -428,6 +430,16 @@ def build_net(
         device=device,
     )
     return net.initialize()
+
+
+def _group_parameters(lr_below: float | None) -> list[tuple[str, dict]]:
+    """Return patterns of names, the first that fits counts, and the settings of the optimiser."""
+    plain = {"weight_decay": 0.0}  # biases are not decayed, as is usual for AdamW
+    if lr_below is None:
+        return [("*bias*", plain)]
+    slow = {"lr": lr_below}
+    below = [("lstm.*bias*", plain | slow), ("lstm.*", slow), ("embedding.*", slow)]
+    return [*below, ("*bias*", plain)]
 
 
 def _check_callbacks(callbacks: list) -> list:

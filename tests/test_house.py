@@ -21,11 +21,14 @@ FLOORS = [
     {"kernels.autograd"},
     {"kernels.dispatch"},
     {"kernels"},
-    {"tokenizers", "checks", "datasets", "optimizer"},
+    {"tokenizers", "checks", "datasets", "optimizer", "persistence"},
     {"vectorizer", "lstm", "segments"},
     {"network", "batching"},
-    {"prediction"},
+    {"language_network", "windows"},
+    {"prediction", "generation"},
     {"training", "validation"},
+    {"language_model"},
+    {"pretraining"},
     {"classifier"},
     {""},
 ]
@@ -34,7 +37,11 @@ FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floo
 #: Packages that only these files may import.
 DOORS = {
     "skorch": {"training"},
-    "sklearn": {"checks", "classifier", "datasets", "validation", "vectorizer"},
+    "sklearn": {
+        "checks", "classifier", "datasets", "language_model", "pretraining", "validation",
+        "vectorizer",
+    },  # fmt: skip
+    "safetensors": {"persistence"},
     "triton": {"kernels.triton_block", "kernels.triton_forward", "kernels.triton_backward"},
 }
 
@@ -108,7 +115,12 @@ def test_kernels_know_torch_and_numpy_alone():
 
 
 def test_public_names():
-    assert sklstm.__all__ == ["LSTMTextClassifier", "SequenceVectorizer", "__version__"]
+    assert sklstm.__all__ == [
+        "LSTMLanguageModel",
+        "LSTMTextClassifier",
+        "SequenceVectorizer",
+        "__version__",
+    ]
     assert sklstm.kernels.__all__ == ["available_backends", "lstm_layer"]
     for name in sklstm.__all__:
         assert hasattr(sklstm, name)
