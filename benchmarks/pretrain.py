@@ -21,6 +21,7 @@ from sklstm import LSTMLanguageModel, SequenceVectorizer
 
 #: Batches that tell the speed.
 PROBE = 40
+MIN_TEXTS = 100
 
 
 def main():
@@ -131,7 +132,8 @@ def fit_into(options, texts):
     print(f"{rate:,.0f} tokens/s, about {passes:.2f} passes")
     if passes >= 1:
         return texts, round(passes)
-    chosen = np.random.default_rng(1).permutation(len(texts))[: int(passes * len(texts))]
+    n_texts = max(MIN_TEXTS, int(passes * len(texts)))
+    chosen = np.random.default_rng(1).permutation(len(texts))[:n_texts]
     return [texts[k] for k in chosen], 1
 
 

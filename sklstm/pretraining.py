@@ -17,8 +17,8 @@ SIZES = ("embedding_dim", "hidden_size", "num_layers", "bidirectional", "cell")
 #: Parameters of a vectorizer that may differ from the language model's: how much is read of a text.
 OWN = ("max_length", "keep")
 
-#: The learning rate of what comes from the language model, as a share of the others' (discriminative
-#: fine-tuning, Howard & Ruder 2018).
+#: The learning rate of what comes from the language model, as a share of that of the other weights
+#: (discriminative fine-tuning, Howard & Ruder 2018).
 SLOWDOWN = 0.3
 
 

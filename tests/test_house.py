@@ -38,7 +38,12 @@ FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floo
 DOORS = {
     "skorch": {"training"},
     "sklearn": {
-        "checks", "classifier", "datasets", "language_model", "pretraining", "validation",
+        "checks",
+        "classifier",
+        "datasets",
+        "language_model",
+        "pretraining",
+        "validation",
         "vectorizer",
     },  # fmt: skip
     "safetensors": {"persistence"},

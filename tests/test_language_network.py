@@ -76,9 +76,7 @@ def test_chunks_make_no_difference(monkeypatch):
     probabilities = network.log_probabilities(ids, torch.full((3,), 6))
     monkeypatch.setattr("sklstm.language_network.MAX_LOGITS", 32)
     torch.testing.assert_close(network(ids, negatives, log_share), whole)
-    torch.testing.assert_close(
-        network.log_probabilities(ids, torch.full((3,), 6)), probabilities
-    )
+    torch.testing.assert_close(network.log_probabilities(ids, torch.full((3,), 6)), probabilities)
 
 
 def test_on_average_the_sampled_sum_is_the_full_one():
@@ -145,8 +143,7 @@ def test_biases_start_at_the_frequencies_of_the_words():
 def test_bfloat16_is_near_float32():
     ids, everything = draw_ids(), torch.arange(1, N_IDS)
     losses = [
-        build(precision=p)(ids, everything, torch.zeros(N_IDS - 1))
-        for p in ("float32", "bfloat16")
+        build(precision=p)(ids, everything, torch.zeros(N_IDS - 1)) for p in ("float32", "bfloat16")
     ]
     assert losses[0].dtype == losses[1].dtype == torch.float32
     torch.testing.assert_close(*losses, rtol=0.02, atol=0.02)

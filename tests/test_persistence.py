@@ -17,7 +17,9 @@ def write(path, **description):
 
 
 def test_weights_and_description_come_back(tmp_path):
-    write(tmp_path / "m.safetensors", words=["naïve", "房"], number=np.int64(3), share=np.float64(2))
+    write(
+        tmp_path / "m.safetensors", words=["naïve", "房"], number=np.int64(3), share=np.float64(2)
+    )
     weights, description = read_model(tmp_path / "m.safetensors", kind="model")
     assert weights.keys() == WEIGHTS.keys()
     assert all(torch.equal(weights[name], WEIGHTS[name]) for name in WEIGHTS)
@@ -84,7 +86,9 @@ def test_a_file_of_another_program_is_named(tmp_path, metadata):
 
 def test_another_kind_or_version_is_named(tmp_path):
     write(tmp_path / "m")
-    with pytest.raises(ValueError, match="must hold a tree in version 1 .* got a model in version 1"):
+    with pytest.raises(
+        ValueError, match="must hold a tree in version 1 .* got a model in version 1"
+    ):
         read_model(tmp_path / "m", kind="tree")
     metadata = {"sklstm": json.dumps({"kind": "model", "version": 99})}
     save_file(WEIGHTS, tmp_path / "m", metadata=metadata)

@@ -129,15 +129,24 @@ def test_a_fitted_classifier_pickles(model):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"hidden_size": 64}, "hidden_size is the language model's, 5, where pretrained is given; "),
+        (
+            {"hidden_size": 64},
+            "hidden_size is the language model's, 5, where pretrained is given; ",
+        ),
         ({"embedding_dim": 7}, "embedding_dim is the language model's, 6, where"),
-        ({"cell": "peephole"}, "cell is the language model's, 'lstm', where .* got 'peephole'. Lea"),
+        (
+            {"cell": "peephole"},
+            "cell is the language model's, 'lstm', where .* got 'peephole'. Lea",
+        ),
         (
             {"vectorizer": SequenceVectorizer(min_df=2, max_length=5)},
             "vectorizer may differ from the language model's in max_length and keep alone, where "
             "pretrained is given; got another min_df. Leave it out, or fit",
         ),
-        ({"pretrained": LSTMLanguageModel()}, "must be a fitted LSTMLanguageModel; got one that is"),
+        (
+            {"pretrained": LSTMLanguageModel()},
+            "must be a fitted LSTMLanguageModel; got one that is",
+        ),
         ({"pretrained": "absent"}, "path must be a file that save has written; got 'absent'."),
         (
             {"pretrained": FrozenEstimator(SequenceVectorizer())},
