@@ -10,6 +10,7 @@ the speed of the first batches. Perplexities are those of texts set aside.
 import argparse
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from skorch.callbacks import Callback
 from sklstm import LSTMLanguageModel, SequenceVectorizer
 
 #: Batches that tell the speed.
-PROBE = 40
+PROBE, WARM_UP = 40, 3
 MIN_TEXTS = 100
 
 
@@ -119,12 +120,10 @@ def fit_into(options, texts):
     words = np.array([len(text.split()) for text in texts])
     some = np.random.default_rng(0).permutation(len(texts))[:5000]
     begin = time.perf_counter()
-    try:
+    with suppress(StopProbe):
         probe.fit([texts[k] for k in some])
-    except StopProbe as stop:
-        n_batches, seconds = stop.args
-        reading = time.perf_counter() - begin - seconds
-    rate = n_batches * options.batch_size * (options.window - 1) / seconds
+    reading = time.perf_counter() - begin - clock.seconds
+    rate = clock.n_tokens / clock.seconds
     # A token is about 0.8 words; the reading of all texts counts too.
     tokens = words.sum() * 1.18
     left = 60 * options.minutes - reading * len(texts) / len(some)
@@ -148,26 +147,31 @@ class Clock(Callback):
         self.stop_after = stop_after
         self.every = every
 
+    def __deepcopy__(self, memo):
+        """Return itself: a fit copies its callbacks, and this one is read afterwards."""
+        return self
+
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Start counting."""
-        self.n_batches, self.n_tokens, self.start, self.loss = 0, 0, None, 0.0
+        self.n_batches, self.loss = 0, 0.0
+        self._start()
+
+    def _start(self):
+        self.n_tokens, self.seconds, self.start = 0, 0.0, time.perf_counter()
 
     def on_batch_end(self, net, batch=None, training=True, loss=None, **kwargs):
         """Count a batch; the first ones, which wake everything up, are not timed."""
-        if self.start is None:
-            self.n_batches += 1
-            if self.n_batches == 3:
-                self.n_batches, self.start = 0, time.perf_counter()
-            return
         self.n_batches += 1
         self.n_tokens += batch.ids[1:].numel()
-        seconds = time.perf_counter() - self.start
+        self.seconds = time.perf_counter() - self.start
         if self.stop_after and self.n_batches >= self.stop_after:
-            raise StopProbe(self.n_batches, seconds)
+            raise StopProbe
+        if self.n_batches == WARM_UP:
+            self._start()
         self.loss += (float(loss.detach()) - self.loss) / min(self.n_batches, self.every)
         if not self.stop_after and self.n_batches % self.every == 0:
             print(
-                f"{self.n_batches:>7} batches {self.n_tokens / seconds:>8,.0f} tokens/s "
+                f"{self.n_batches:>7} batches {self.n_tokens / self.seconds:>8,.0f} tokens/s "
                 f"loss {self.loss:.3f}",
                 flush=True,
             )
