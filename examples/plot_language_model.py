@@ -21,7 +21,7 @@ from sklstm.datasets import load_docstrings
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--train", help="CSV file with a column text; without it, docstrings")
-parser.add_argument("--epochs", type=int, default=12)
+parser.add_argument("--epochs", type=int, default=8)
 arguments = parser.parse_args()
 if arguments.train:
     import pandas as pd
@@ -43,6 +43,7 @@ vectorizer = SequenceVectorizer(min_df=2)
 model = LSTMLanguageModel(
     vectorizer=vectorizer,
     hidden_size=128,
+    n_negatives=512,
     dropout=0.2,
     max_epochs=arguments.epochs,
     validation_fraction=0.05,
