@@ -143,7 +143,7 @@ class LSTMLanguageModel(BaseEstimator):
     --------
     >>> from sklstm import LSTMLanguageModel
     >>> texts = ["the dog barks", "the cat purrs", "a dog barks", "a cat purrs"] * 25
-    >>> model = LSTMLanguageModel(hidden_size=16, embedding_dim=16, random_state=0).fit(texts)
+    >>> model = LSTMLanguageModel(batch_size=4, window=16, max_epochs=10, random_state=0).fit(texts)
     >>> bool(model.perplexity(["the dog barks"]) < model.perplexity(["barks dog the"]))
     True
     >>> model.generate(temperature=0, prompt="the cat")
