@@ -28,6 +28,13 @@ def read_table(path):
     return table["text"].tolist(), table["label"].to_numpy()
 
 
+def read_texts(path, text_column="text"):
+    """Return the texts of a CSV file that may have no labels."""
+    import pandas as pd
+
+    return pd.read_csv(path, keep_default_na=False)[text_column].tolist()
+
+
 def docstrings():
     """Return texts and labels that are on every machine."""
     bunch = load_docstrings()

@@ -3,8 +3,9 @@
 from importlib.metadata import version
 
 from sklstm.classifier import LSTMTextClassifier
+from sklstm.language_model import LSTMLanguageModel
 from sklstm.vectorizer import SequenceVectorizer
 
-__all__ = ["LSTMTextClassifier", "SequenceVectorizer", "__version__"]
+__all__ = ["LSTMLanguageModel", "LSTMTextClassifier", "SequenceVectorizer", "__version__"]
 
 __version__ = version("sklstm")

@@ -1,10 +1,11 @@
 """LSTMTextClassifier: the whole story from texts to labels on one page."""
 
 import copy
-import inspect
 import numbers
+import os
 import sys
 import warnings
+from inspect import signature
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from sklearn.base import (
     TransformerMixin,
     clone,
 )
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import get_scorer_names
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -40,8 +42,10 @@ from sklstm.checks import (
 from sklstm.embeddings import check_embeddings, find_vectors
 from sklstm.kernels.contract import CELLS
 from sklstm.kernels.dispatch import BACKENDS
+from sklstm.language_model import LSTMLanguageModel
 from sklstm.network import POOLINGS
 from sklstm.prediction import answer_in_chunks, compute_logits, compute_pooled
+from sklstm.pretraining import SLOWDOWN, find_start, keep_start
 from sklstm.training import (
     SCHEDULES,
     Schedule,
@@ -93,6 +97,14 @@ class LSTMTextClassifier(
         Whether each state is replaced by the mean of all states of its text, weighted by their
         likeness to it (dot-product self-attention), before pooling. Its memory grows with the
         square of the length.
+    pretrained : LSTMLanguageModel, FrozenEstimator, str, path-like or None, default=None
+        A fitted language model, or the path of one that was saved, whose vectorizer, embedding and
+        LSTM the network starts from. ``embedding_dim``, ``hidden_size``, ``num_layers``,
+        ``bidirectional`` and ``cell`` are then the language model's, and may not be given other
+        values. So is the vectorizer, except for how much it reads of a text: a ``vectorizer`` that
+        differs in ``max_length`` and ``keep`` alone may be given. A clone starts from the same
+        model. ``warm_start`` and ``partial_fit`` go on from their own weights: the language model
+        is for the first fit.
     segments : int or None, default=None
         Tokens after which a text is cut. Its rows of so many tokens, the last one shorter, run
         through the LSTM side by side, each from a state of 0 and with dropout masks of its own,
@@ -248,6 +260,7 @@ class LSTMTextClassifier(
         "bidirectional": ["boolean"],
         "cell": [StrOptions(set(CELLS))],
         "attention": [StrOptions({"dot"}), None],
+        "pretrained": [LSTMLanguageModel, FrozenEstimator, str, os.PathLike, None],
         "segments": [Interval(numbers.Integral, 1, None, closed="left"), None],
         "pooling": [StrOptions(set(POOLINGS)), tuple, list],
         "embeddings": "no_validation",  # by check_embeddings
@@ -295,6 +308,7 @@ class LSTMTextClassifier(
         bidirectional=True,
         cell="lstm",
         attention=None,
+        pretrained=None,
         segments=None,
         pooling=("max", "mean", "embedding_mean"),
         embeddings=None,
@@ -339,6 +353,7 @@ class LSTMTextClassifier(
         self.bidirectional = bidirectional
         self.cell = cell
         self.attention = attention
+        self.pretrained = pretrained
         self.segments = segments
         self.pooling = pooling
         self.embeddings = embeddings
@@ -391,6 +406,12 @@ class LSTMTextClassifier(
             params = others | {"vectorizer": SequenceVectorizer().set_params(**values)}
         return super().set_params(**params)
 
+    def __sklearn_clone__(self):
+        """Return a clone that starts from the same language model, not from an unfitted one."""
+        twin = super().__sklearn_clone__()
+        twin.pretrained = self.pretrained
+        return twin
+
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y, sample_weight=None, X_val=None, y_val=None):
         """Learn vocabulary and network from texts and their labels.
@@ -424,13 +445,14 @@ class LSTMTextClassifier(
         )
         held_out = self._check_validation(X_val, y_val, classes)
         class_weights = weigh_classes(self.class_weight, classes, data.targets)
+        start = self._find_start(going_on)
         rng, generator = self._random_sources(going_on)
         everything = data.weigh(class_weights)
         if held_out is None and self.early_stopping:
             data, held_out = split_validation(data, fraction=self.validation_fraction, rng=rng)
         data = data.weigh(class_weights)
 
-        vectorizer, ids = self._vectorize(data.texts, going_on)
+        vectorizer, ids = self._vectorize(data.texts, going_on, start)
         vectors = self._find_vectors(vectorizer, going_on)
         batches = self._cut(ids, data, rng)
         validation = self._judge_by(held_out, vectorizer, classes, class_weights)
@@ -442,6 +464,7 @@ class LSTMTextClassifier(
             n_batches=len(batches),
             going_on=going_on,
             vectors=vectors,
+            start=start,
             schedule=self.lr_schedule and Schedule(self.lr_schedule, max_epochs * len(batches)),
             ema=self.ema,
             validation=validation,
@@ -501,9 +524,10 @@ class LSTMTextClassifier(
                 f"texts at once; got {self.baseline!r}."
             )
         data = data.weigh(weigh_classes(self.class_weight, classes, data.targets))
+        start = self._find_start(going_on)
         rng, generator = self._random_sources(going_on)
 
-        vectorizer, ids = self._vectorize(data.texts, going_on)
+        vectorizer, ids = self._vectorize(data.texts, going_on, start)
         vectors = self._find_vectors(vectorizer, going_on)
         batches = self._cut(ids, data, rng)
         net = self._build_net(
@@ -512,6 +536,7 @@ class LSTMTextClassifier(
             n_batches=len(batches),
             going_on=going_on,
             vectors=vectors,
+            start=start,
         )
         if going_on:
             net.history = copy.deepcopy(self.net_.history)
@@ -678,10 +703,23 @@ class LSTMTextClassifier(
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         return np.random.default_rng(seed), torch.Generator().manual_seed(int(seed))
 
-    def _vectorize(self, texts, going_on):
+    def _find_start(self, going_on):
+        """Return what a language model gives a first fit (going on, the sizes), or None."""
+        if self.pretrained is not None and self.embeddings is not None:
+            raise ValueError(
+                "embeddings cannot be given beside pretrained, whose language model has an "
+                "embedding of its own. Leave one of them out."
+            )
+        if going_on and self.pretrained is not None:
+            return keep_start(self.vectorizer_, self.net_.get_params_for("module"))
+        defaults = {name: p.default for name, p in signature(type(self)).parameters.items()}
+        return find_start(self.pretrained, self.get_params(deep=False), defaults)
+
+    def _vectorize(self, texts, going_on, start):
         """Return the vectorizer, fitted on the texts unless it was before, and their ids."""
-        if going_on:
-            return self.vectorizer_, RaggedIds(*self.vectorizer_.transform_ragged(texts))
+        if going_on or start is not None:
+            vectorizer = self.vectorizer_ if going_on else start.vectorizer
+            return vectorizer, RaggedIds(*vectorizer.transform_ragged(texts))
         vectorizer = SequenceVectorizer() if self.vectorizer is None else clone(self.vectorizer)
         return vectorizer, RaggedIds(*vectorizer.fit_ragged(texts))
 
@@ -695,10 +733,10 @@ class LSTMTextClassifier(
         if going_on:
             return None
         if self.embeddings is None:
-            if self.freeze_embeddings:
+            if self.freeze_embeddings and self.pretrained is None:
                 raise ValueError(
                     "freeze_embeddings=True needs word vectors to freeze; got embeddings=None. "
-                    "Give embeddings, or set freeze_embeddings=False."
+                    "Give embeddings or pretrained, or set freeze_embeddings=False."
                 )
             return None
         return find_vectors(
@@ -710,7 +748,7 @@ class LSTMTextClassifier(
 
     def _leaves_width_open(self):
         """Whether ``embedding_dim`` is at its default, beside ``embeddings`` that have a width."""
-        default = inspect.signature(LSTMTextClassifier).parameters["embedding_dim"].default
+        default = signature(LSTMTextClassifier).parameters["embedding_dim"].default
         return self.embeddings is not None and self.embedding_dim == default
 
     def _measure_coverage(self, vectors, ids, going_on):
@@ -814,11 +852,14 @@ class LSTMTextClassifier(
         n_batches,
         going_on,
         vectors,
+        start,
         schedule=None,
         ema=None,
         validation=None,
     ):
         """Return a net, with the weights of the net before if it goes on from there."""
+        if start is not None:
+            network |= start.sizes
         if going_on:
             check_same_network(self.net_.get_params_for("module"), network)
         net = build_net(
@@ -836,9 +877,12 @@ class LSTMTextClassifier(
             tol=self.tol,
             user_callbacks=self.callbacks,
             n_batches=n_batches,
+            slowdown=None if self.pretrained is None else SLOWDOWN,
         )
         if going_on:
             go_on(net, self.net_)
+        if start is not None:
+            start.give(net.module_)
         weight = net.module_.embedding.weight.requires_grad_(not self.freeze_embeddings)
         if vectors is not None:
             vectors.place(weight)

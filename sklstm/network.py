@@ -152,7 +152,7 @@ class LSTMTextNetwork(nn.Module):
             embedded = nn.functional.embedding(index, embedded)
             embedded = embedded * self._mask(embedded, embedded.shape[1:], self.embedding_dropout)
             index = None
-        with self._casting(embedded.device):
+        with casting(self, embedded.device):
             states = self._states(embedded, lengths, index, tables)
         # A sum over a text, or a softmax, has more digits than bfloat16.
         states = states.to(embedded.dtype)
@@ -186,24 +186,14 @@ class LSTMTextNetwork(nn.Module):
         ids : Tensor of int32
             The ids that will come, in any shape, as often as they come.
         """
-        comes = torch.zeros(self.embedding.num_embeddings, dtype=torch.bool, device=ids.device)
-        comes[ids.long()] = True
-        comes[PADDING] = True
-        different = comes.nonzero()[:, 0]
+        different, place = find_different([ids], self.embedding.num_embeddings)
         n_gates = sum(len(p) for name, p in self.lstm.named_parameters() if "weight_ih_l0" in name)
         if len(different) * n_gates > MAX_TABLE:
             return None
         embedded = self.embedding(different)
-        with self._casting(embedded.device):
+        with casting(self, embedded.device):
             tables = self.lstm.tabulate(embedded)
-        return Prepared(embedded, comes.cumsum(0) - 1, tables)
-
-    def _casting(self, device):
-        """Return the context that makes the LSTM compute in bfloat16, or one that does nothing."""
-        by_itself = self.precision == "auto" and self.training and self.lstm.can_be_fused
-        if (by_itself and has_bfloat16_units(device)) or self.precision == "bfloat16":
-            return torch.autocast(device.type, torch.bfloat16)
-        return nullcontext()
+        return Prepared(embedded, place, tables)
 
     def _states(self, embedded, lengths, index, tables):
         """Return the states (T, B, F) of the LSTM, which reads long texts in segments."""
@@ -224,6 +214,23 @@ class LSTMTextNetwork(nn.Module):
 
     def _mask(self, like, shape, p):
         return dropout_mask(like, shape, p=p, generator=self.generator)
+
+
+def find_different(ids: list[Tensor], n_ids: int) -> tuple[Tensor, Tensor]:
+    """Return the different ids (U,), padding among them, and the place of each id (V,) in them."""
+    comes = torch.zeros(n_ids, dtype=torch.bool, device=ids[0].device)
+    for some in ids:
+        comes[some.long()] = True
+    comes[PADDING] = True
+    return comes.nonzero()[:, 0], comes.cumsum(0) - 1
+
+
+def casting(network: nn.Module, device: torch.device):
+    """Return the context that makes a network's LSTM compute in bfloat16, or one without effect."""
+    by_itself = network.precision == "auto" and network.training and network.lstm.can_be_fused
+    if (by_itself and has_bfloat16_units(device)) or network.precision == "bfloat16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
 
 
 def has_bfloat16_units(device: torch.device) -> bool:

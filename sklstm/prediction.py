@@ -9,6 +9,7 @@ from scipy.special import log_softmax, softmax
 
 from sklstm.batching import RaggedIds, prediction_batches
 from sklstm.kernels.memory import reused_memory
+from sklstm.language_network import LSTMLanguageNetwork
 from sklstm.network import LSTMTextNetwork
 
 # So many texts are ids at a time: enough that texts of like length meet in a batch.
@@ -52,6 +53,24 @@ def _stream(network, function, texts, n_columns):
         for rows, ids, lengths in prediction_batches(texts):
             result[rows] = function(ids.to(weight.device), lengths, prepared).cpu()
     return result.numpy()
+
+
+def sum_log_likelihoods(network: LSTMLanguageNetwork, texts: RaggedIds) -> np.ndarray:
+    """Return the sum of the log-probabilities of all tokens, (directions,) in float64.
+
+    In each direction a text's first token, or its last, is given and not predicted.
+    """
+    if network.training:  # as between two epochs
+        network.eval()
+        try:
+            return sum_log_likelihoods(network, texts)
+        finally:
+            network.train()
+    device, total = network.bias.device, 0.0
+    with torch.inference_mode(), reused_memory():
+        for _, ids, lengths in prediction_batches(texts):
+            total += network.log_probabilities(ids.to(device), lengths).double().sum(dim=(1, 2))
+    return total.cpu().numpy()
 
 
 def mean_log_loss(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:

@@ -45,3 +45,26 @@ def tokenize(text: str) -> list[str]:
     ['房', '间', '太', '小', 'OK']
     """
     return re.findall(TOKEN_PATTERN, replace_line_breaks(text))
+
+
+# Tokens that stand close to the one before them.
+_CLOSING = re.compile(r"[.,!?;:%)\]}…'’]|[nN]['’][tT]")
+_OPENING = re.compile(r"[(\[{'’]")
+
+
+def join_tokens(tokens: list[str]) -> str:
+    """Join tokens by spaces, except before and behind punctuation that has none there.
+
+    The way back from ``tokenize`` as far as there is one.
+
+    Examples
+    --------
+    >>> from sklstm.tokenizers import join_tokens
+    >>> join_tokens(["it", "is", "n't", "john", "'", "s", "(", "good", ")", "dog", "."])
+    "it isn't john's (good) dog."
+    """
+    parts = []
+    for before, token in zip([None, *tokens], tokens, strict=False):
+        close = before is None or _CLOSING.fullmatch(token) or _OPENING.fullmatch(before)
+        parts.append(token if close else f" {token}")
+    return "".join(parts)

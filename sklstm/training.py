@@ -22,6 +22,7 @@ from sklstm.batching import Batch, TrainingBatches
 from sklstm.kernels.memory import reused_memory
 from sklstm.network import LSTMTextNetwork
 from sklstm.optimizer import LazyAdamW
+from sklstm.windows import TrainingWindows, WindowBatch
 
 # Gradients of recurrent networks explode now and then (Pascanu et al. 2013); this norm is the
 # one of Miyato et al. (2017).
@@ -32,11 +33,11 @@ AUTO_UPDATES = 2_000
 AUTO_EPOCHS = (3, 50)
 
 
-def count_epochs(max_epochs: int | str, *, n_batches: int) -> int:
+def count_epochs(max_epochs: int | str, *, n_batches: int, fewest: int = AUTO_EPOCHS[0]) -> int:
     """Return the number of epochs, ``"auto"`` resolved."""
     if max_epochs != "auto":
         return max_epochs
-    fewest, most = AUTO_EPOCHS
+    most = AUTO_EPOCHS[1]
     return min(max(math.ceil(AUTO_UPDATES / n_batches), fewest), most)
 
 
@@ -144,6 +145,17 @@ class TextNet(NeuralNet):
             self.history.record("complete", True)
         if stop is not None:
             raise TrainingStopped from stop
+
+
+class LanguageNet(TextNet):
+    """The net of a language model, whose targets are the texts themselves."""
+
+    def train_step_single(self, batch: WindowBatch, **fit_params) -> dict[str, Tensor]:
+        """Compute loss and gradients of one batch."""
+        self._set_training(True)
+        loss = self.module_(*(tensor.to(self.device) for tensor in batch[1:]))
+        loss.backward()
+        return {"loss": loss, "y_pred": None}
 
 
 def _raised_in_skorch(error: BaseException) -> bool:
@@ -358,11 +370,13 @@ SCHEDULES = {
 def build_net(
     network: dict,
     *,
+    net_class: type[TextNet] = TextNet,
+    module: type[torch.nn.Module] = LSTMTextNetwork,
     lr: float,
     weight_decay: float,
-    label_smoothing: float,
     device: str,
     verbose: int,
+    label_smoothing: float = 0.0,
     schedule: Schedule | None = None,
     ema: float | None = None,
     judge: Callable[[LSTMTextNetwork], dict[str, float]] | None = None,
@@ -371,8 +385,11 @@ def build_net(
     tol: float = 0.0,
     user_callbacks: list | None = None,
     n_batches: int | None = None,
+    slowdown: float | None = None,
 ) -> TextNet:
     """Return an initialised net around a new network of these settings.
+
+    With ``slowdown`` the learning rate of embedding and LSTM is that share of ``lr``.
 
     The order of the callbacks is the order in which an epoch ends: the average of the weights
     is shown, judged, kept if it is the best, and printed.
@@ -396,8 +413,8 @@ def build_net(
         callbacks.append(("sklstm_progress", ProgressBar(batches_per_epoch=n_batches)))
     if verbose >= 1:
         callbacks.append(("sklstm_print_log", PrintLog(keys_ignored="event_lr")))
-    net = TextNet(
-        LSTMTextNetwork,
+    net = net_class(
+        module,
         **{f"module__{name}": value for name, value in network.items()},
         criterion=torch.nn.CrossEntropyLoss,
         criterion__reduction="none",
@@ -405,8 +422,7 @@ def build_net(
         optimizer=LazyAdamW,
         optimizer__fused=True,
         optimizer__weight_decay=weight_decay,
-        # Biases are not decayed, as is usual for AdamW.
-        optimizer__param_groups=[("*bias*", {"weight_decay": 0.0})],
+        optimizer__param_groups=_group_parameters(None if slowdown is None else slowdown * lr),
         lr=lr,
         train_split=None,
         callbacks=callbacks,
@@ -414,6 +430,16 @@ def build_net(
         device=device,
     )
     return net.initialize()
+
+
+def _group_parameters(lr_below: float | None) -> list[tuple[str, dict]]:
+    """Return patterns of names, the first that fits counts, and the settings of the optimiser."""
+    plain = {"weight_decay": 0.0}  # biases are not decayed, as is usual for AdamW
+    if lr_below is None:
+        return [("*bias*", plain)]
+    slow = {"lr": lr_below}
+    below = [("lstm.*bias*", plain | slow), ("lstm.*", slow), ("embedding.*", slow)]
+    return [*below, ("*bias*", plain)]
 
 
 def _check_callbacks(callbacks: list) -> list:
@@ -450,7 +476,7 @@ def go_on(net: TextNet, earlier: TextNet) -> None:
     net.optimizer_.load_state_dict(net.optimizer_.state_dict() | {"state": moments})
 
 
-def train(net: TextNet, batches: TrainingBatches, *, max_epochs: int) -> bool:
+def train(net: TextNet, batches: TrainingBatches | TrainingWindows, *, max_epochs: int) -> bool:
     """Train a net in place; return whether the user interrupted it.
 
     However training ends, the net holds the best weights it has seen, or the newest (their

@@ -133,3 +133,18 @@ def test_benchmark_of_segments(tmp_path):
     assert result.returncode == 0, result.stderr
     rows = pd.DataFrame(json.loads((tmp_path / "rows.json").read_text())["rows"])
     assert rows["segments"].fillna(0).tolist() == [0, 8] and rows["log_loss"].nunique() == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [["--epochs", "1"], ["--minutes", "0.02"]], ids=str)
+def test_benchmark_of_pretraining(tmp_path, length):
+    for part in (slice(0, 150), slice(150, 300)):
+        texts = pd.DataFrame({"text": load_docstrings().data[part]})
+        texts.to_csv(tmp_path / f"{part.start}.csv", index=False)
+    script = ROOT / "benchmarks" / "pretrain.py"
+    sizes = ["--hidden-size", "8", "--embedding-dim", "8", "--window", "16", "--batch-size", "4"]
+    settings = ["--texts", "0.csv", "150.csv", *sizes, "--negatives", "50", "--threads", "1"]
+    result = run(tmp_path, script, *settings, *length, "--save", "m", "--json", "rows.json")
+    assert result.returncode == 0, result.stderr
+    results = json.loads((tmp_path / "rows.json").read_text())
+    assert results["history"] and (tmp_path / "m").stat().st_size > 10_000

@@ -21,11 +21,14 @@ FLOORS = [
     {"kernels.autograd"},
     {"kernels.dispatch"},
     {"kernels"},
-    {"tokenizers", "checks", "datasets", "optimizer", "embeddings"},
+    {"tokenizers", "checks", "datasets", "optimizer", "embeddings", "persistence"},
     {"vectorizer", "lstm", "segments"},
     {"network", "batching", "ngrams"},
-    {"prediction", "baseline"},
+    {"language_network", "windows"},
+    {"prediction", "baseline", "generation"},
     {"training", "validation"},
+    {"language_model"},
+    {"pretraining"},
     {"classifier"},
     {""},
 ]
@@ -39,10 +42,13 @@ DOORS = {
         "checks",
         "classifier",
         "datasets",
+        "language_model",
         "ngrams",
+        "pretraining",
         "validation",
         "vectorizer",
     },
+    "safetensors": {"persistence"},
     "triton": {"kernels.triton_block", "kernels.triton_forward", "kernels.triton_backward"},
 }
 
@@ -116,7 +122,12 @@ def test_kernels_know_torch_and_numpy_alone():
 
 
 def test_public_names():
-    assert sklstm.__all__ == ["LSTMTextClassifier", "SequenceVectorizer", "__version__"]
+    assert sklstm.__all__ == [
+        "LSTMLanguageModel",
+        "LSTMTextClassifier",
+        "SequenceVectorizer",
+        "__version__",
+    ]
     assert sklstm.kernels.__all__ == ["available_backends", "lstm_layer"]
     for name in sklstm.__all__:
         assert hasattr(sklstm, name)
