@@ -22,6 +22,20 @@ class Prepared(NamedTuple):
     tables: list[Tensor | None]  # for each direction of the first layer
 
 
+class Embedded(NamedTuple):
+    """The embeddings of a batch's tokens: one a token, or of the different ids with an index."""
+
+    vectors: Tensor  # (T, B, E), or (U, E) with an index
+    index: Tensor | None = None  # (T, B) the row that is read at a step of a text
+    tables: list[Tensor | None] | None = None  # what has been prepared of the vectors
+
+    def each(self) -> Tensor:
+        """Return the embedding of each token, (T, B, E)."""
+        if self.index is None:
+            return self.vectors
+        return nn.functional.embedding(self.index, self.vectors)
+
+
 class LSTMTextNetwork(nn.Module):
     """Embedding -> LSTM -> (self-attention) -> pooling -> dropout -> linear.
 
@@ -135,7 +149,7 @@ class LSTMTextNetwork(nn.Module):
         prepared: Prepared | None = None,  # of ids that these are among
     ) -> Tensor:
         """Return the logits (B, C)."""
-        return self.head(self._drop(self.pool(ids, lengths, prepared), self.dropout))
+        return self.classify(self.pool(ids, lengths, prepared))
 
     def pool(
         self,
@@ -144,28 +158,53 @@ class LSTMTextNetwork(nn.Module):
         prepared: Prepared | None = None,  # of ids that these are among
     ) -> Tensor:
         """Return the pooled representation (B, n_pooled)."""
+        return self.read(self.embed(ids, prepared), ids, lengths)
+
+    def embed(
+        self,
+        ids: Tensor,  # (T, B)
+        prepared: Prepared | None = None,  # of ids that these are among
+    ) -> Embedded:
+        """Return the embeddings, after the dropouts of words and of columns."""
         if self.training and self.word_dropout > 0:
             dropped = self._mask(self.embedding.weight, ids.shape, self.word_dropout) == 0
             ids = torch.where(dropped & (ids != PADDING), UNKNOWN, ids)
-        embedded, index, tables = self._look_up(ids, prepared)
+        embedded = self._look_up(ids, prepared)
         if self.training and self.embedding_dropout > 0:
-            embedded = nn.functional.embedding(index, embedded)
-            embedded = embedded * self._mask(embedded, embedded.shape[1:], self.embedding_dropout)
-            index = None
-        with self._casting(embedded.device):
-            states = self._states(embedded, lengths, index, tables)
+            vectors = embedded.each()
+            mask = self._mask(vectors, vectors.shape[1:], self.embedding_dropout)
+            embedded = Embedded(vectors * mask)
+        return embedded
+
+    def read(
+        self,
+        embedded: Embedded,  # of the ids
+        ids: Tensor,  # (T, B)
+        lengths: Tensor,  # (B,)
+    ) -> Tensor:
+        """Return the pooled representation (B, n_pooled) of embedded texts."""
+        vectors = embedded.vectors
+        with self._casting(vectors.device):
+            states = self._states(vectors, lengths, embedded.index, embedded.tables)
         # A sum over a text, or a softmax, has more digits than bfloat16.
-        states = states.to(embedded.dtype)
+        states = states.to(vectors.dtype)
         live = (ids != PADDING).unsqueeze(2)
         if self.attention == "dot":
             states = attend(states, live)
-        if index is not None and "embedding_mean" in self.pooling:
-            embedded = nn.functional.embedding(index, embedded)
+        if "embedding_mean" in self.pooling:
+            vectors = embedded.each()
         pooled = [
-            pool(embedded if name == "embedding_mean" else states, live)
+            pool(vectors if name == "embedding_mean" else states, live)
             for name, pool in zip(self.pooling, self.pools, strict=True)
         ]
         return torch.cat(pooled, dim=1)
+
+    def classify(
+        self,
+        pooled: Tensor,  # (B, n_pooled)
+    ) -> Tensor:
+        """Return the logits (B, C) of pooled representations."""
+        return self.head(self._drop(pooled, self.dropout))
 
     def _look_up(self, ids, prepared):
         """Return the embeddings (U, E) of the different ids, and which of them is each id's (T, B).
@@ -174,9 +213,9 @@ class LSTMTextNetwork(nn.Module):
         tables of the LSTM, where they have been prepared.
         """
         if prepared is not None:
-            return prepared.embedded, prepared.place[ids.long()], prepared.tables
+            return Embedded(prepared.embedded, prepared.place[ids.long()], prepared.tables)
         different, index = ids.unique(return_inverse=True)
-        return self.embedding(different), index, None
+        return Embedded(self.embedding(different), index)
 
     def prepare(self, ids: Tensor) -> Prepared | None:
         """Return what many predictions of these ids share, or None where that would be too large.

@@ -688,6 +688,8 @@ def test_bad_input_keeps_an_earlier_fit(fitted, changes, match):
         ),
         ({"precision": "float16"}, "'precision' parameter .* must be a str among .* Got 'float16'"),
         ({"cell": "gru"}, "'cell' parameter .* must be a str among .* Got 'gru' instead"),
+        ({"adversarial": 1.0}, r"'adversarial' parameter .* in the range \[0.0, 1.0\). Got 1.0"),
+        ({"virtual_adversarial": -1}, r"'virtual_adversarial' parameter .* Got -1 instead"),
         ({"zoneout": 1.0}, r"'zoneout' parameter .* in the range \[0.0, 1.0\). Got 1.0"),
         ({"backend": "aten", "cell": "coupled"}, "backend='aten' has no cell 'coupled'"),
         (

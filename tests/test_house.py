@@ -24,7 +24,7 @@ FLOORS = [
     {"tokenizers", "checks", "datasets", "optimizer"},
     {"vectorizer", "lstm", "segments"},
     {"network", "batching"},
-    {"prediction"},
+    {"prediction", "adversarial"},
     {"training", "validation"},
     {"classifier"},
     {""},
