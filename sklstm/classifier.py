@@ -28,6 +28,7 @@ from sklstm.checks import (
     check_same_length,
     check_same_network,
     check_sample_weight,
+    check_sentences,
     check_texts,
     encode_labels,
     fit_context,
@@ -37,7 +38,13 @@ from sklstm.checks import (
 from sklstm.kernels.contract import CELLS
 from sklstm.kernels.dispatch import BACKENDS
 from sklstm.network import POOLINGS
-from sklstm.prediction import answer_in_chunks, compute_logits, compute_pooled
+from sklstm.prediction import (
+    answer_in_chunks,
+    compute_logits,
+    compute_pooled,
+    compute_sentences,
+)
+from sklstm.segments import Segment, mark_tokens
 from sklstm.training import (
     SCHEDULES,
     Schedule,
@@ -82,13 +89,16 @@ class LSTMTextClassifier(
         Whether each state is replaced by the mean of all states of its text, weighted by their
         likeness to it (dot-product self-attention), before pooling. Its memory grows with the
         square of the length.
-    segments : int or None, default=None
+    segments : int, 'sentence' or None, default=None
         Tokens after which a text is cut. Its rows of so many tokens, the last one shorter, run
         through the LSTM side by side, each from a state of 0 and with dropout masks of its own,
         and their states are pooled together ('last' takes the last state of the last row and,
         backwards, that of the first). No state knows what stands in another row. That makes fewer
         steps over wider batches; whether it saves time depends on hardware and lengths. Texts that
-        are not longer are read as without it.
+        are not longer are read as without it. 'sentence' cuts after the tokens . ! ? … and their
+        full-width forms, runs of them and closing quotes and brackets included; each sentence is
+        read, pooled and classified by itself, and the logits of a text are a weighted mean of those
+        of its sentences, which ``predict_segments`` shows. The weights are learnt.
     pooling : str or tuple of str, default=('max', 'mean', 'embedding_mean')
         What becomes the representation of a text: 'last' state, 'mean' or 'max' over the states,
         'attention' (a learnt weighted mean), 'embedding_mean' (the mean of the embeddings, past
@@ -228,7 +238,11 @@ class LSTMTextClassifier(
         "bidirectional": ["boolean"],
         "cell": [StrOptions(set(CELLS))],
         "attention": [StrOptions({"dot"}), None],
-        "segments": [Interval(numbers.Integral, 1, None, closed="left"), None],
+        "segments": [
+            Interval(numbers.Integral, 1, None, closed="left"),
+            StrOptions({"sentence"}),
+            None,
+        ],
         "pooling": [StrOptions(set(POOLINGS)), tuple, list],
         "dropout": [Interval(numbers.Real, 0, 1, closed="left")],
         "embedding_dropout": [Interval(numbers.Real, 0, 1, closed="left")],
@@ -566,6 +580,45 @@ class LSTMTextClassifier(
             check_texts(X), self._encode, lambda ids: compute_pooled(network, ids)
         )
 
+    def predict_segments(self, X):
+        """Return the sentences of the texts and what each says by itself.
+
+        The text's logarithms of probabilities are, up to a constant, the mean of its sentences',
+        weighted by ``weight``. Needs ``segments='sentence'``.
+
+        Parameters
+        ----------
+        X : iterable of str of length n_texts
+            The texts.
+
+        Returns
+        -------
+        segments : list of list of Segment
+            For each text its sentences in order, as named tuples (``tokens``, a list of str;
+            ``probabilities``, an ndarray of shape (n_classes,) with columns in the order of
+            ``classes_``; ``weight``, a float). Their tokens together are those of the text that
+            ``max_length`` leaves.
+
+        Raises
+        ------
+        ValueError
+            If the classifier was fitted with other ``segments``.
+        """
+        check_is_fitted(self)
+        check_sentences(self.net_.module_.segments)
+        texts = check_texts(X)
+        sentences = answer_in_chunks(texts, self._encode, self._read_sentences)
+        tokens = self.vectorizer_.tokenize(texts)
+        return [list(_segments(*pair)) for pair in zip(tokens, sentences, strict=True)]
+
+    def _read_sentences(self, ids):
+        """Return for each text the probabilities, weights and lengths of its sentences."""
+        answers = np.empty(len(ids), dtype=object)
+        for k, (logits, *others) in enumerate(compute_sentences(self.net_.module_, ids)):
+            logits = logits.astype(np.float64) / self.temperature_
+            answers[k] = (softmax(logits, axis=1), *others)
+        return answers
+
     @property
     def _n_features_out(self):
         return self.net_.module_.n_pooled
@@ -672,8 +725,9 @@ class LSTMTextClassifier(
             return 1.0, True
 
     def _network_settings(self, vectorizer, classes, generator):
+        names = vectorizer.get_feature_names_out()
         return {
-            "n_ids": len(vectorizer.get_feature_names_out()),
+            "n_ids": len(names),
             "n_classes": len(classes),
             "embedding_dim": self.embedding_dim,
             "hidden_size": self.hidden_size,
@@ -682,6 +736,7 @@ class LSTMTextClassifier(
             "cell": self.cell,
             "attention": self.attention,
             "segments": self.segments,
+            "marks": mark_tokens(names) if self.segments == "sentence" else None,
             "pooling": (self.pooling,) if isinstance(self.pooling, str) else tuple(self.pooling),
             "dropout": self.dropout,
             "embedding_dropout": self.embedding_dropout,
@@ -758,3 +813,11 @@ class LSTMTextClassifier(
         tags.input_tags.one_d_array = True
         tags.transformer_tags.preserves_dtype = []  # texts have none; features are float32
         return tags
+
+
+def _segments(tokens, sentences):
+    """Yield the segments of a text from its tokens and what came of its sentences."""
+    begin = 0
+    for probabilities, weight, length in zip(*sentences, strict=True):
+        yield Segment(tokens[begin : begin + length], probabilities, float(weight))
+        begin += length

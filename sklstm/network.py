@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sklstm.lstm import LSTM, dropout_mask
-from sklstm.segments import find_rows, rearrange
+from sklstm.segments import Merge, find_rows, find_sentences, rearrange
 from sklstm.vectorizer import PADDING, UNKNOWN
 
 # Floats of the largest tables of products that prediction makes: 256 MB.
@@ -52,9 +52,12 @@ class LSTMTextNetwork(nn.Module):
     attention : {'dot'} or None
         Whether each state is replaced by the mean of all states, weighted by the softmax of
         its dot products with them.
-    segments : int or None
+    segments : int, 'sentence' or None
         Tokens after which a text is cut: each row of so many runs through the LSTM by itself, and
-        the states of all rows are those of the text.
+        the states of all rows are those of the text. With 'sentence' each sentence is read and
+        pooled by itself, and a weighted mean of these is the representation of the text.
+    marks : Tensor of shape (V,) or None
+        What each id does to its sentence (:func:`~sklstm.segments.mark_tokens`), for 'sentence'.
     pooling : tuple of str
         Names of ``POOLINGS``, concatenated in this order.
     dropout : float
@@ -84,7 +87,8 @@ class LSTMTextNetwork(nn.Module):
         num_layers: int,
         bidirectional: bool,
         attention: str | None,
-        segments: int | None,
+        segments: int | str | None,
+        marks: Tensor | None,
         pooling: tuple[str, ...],
         dropout: float,
         embedding_dropout: float,
@@ -101,6 +105,7 @@ class LSTMTextNetwork(nn.Module):
         super().__init__()
         self.attention = attention
         self.segments = segments
+        self.marks = marks
         self.pooling = pooling
         self.dropout = dropout
         self.embedding_dropout = embedding_dropout
@@ -131,6 +136,8 @@ class LSTMTextNetwork(nn.Module):
         self.n_pooled = sum(
             embedding_dim if name == "embedding_mean" else n_states for name in pooling
         )
+        if segments == "sentence":
+            self.merge = Merge(self.n_pooled)
         self.head = nn.utils.skip_init(nn.Linear, self.n_pooled, n_classes)
         self.reset_parameters()
 
@@ -183,12 +190,45 @@ class LSTMTextNetwork(nn.Module):
         lengths: Tensor,  # (B,)
     ) -> Tensor:
         """Return the pooled representation (B, n_pooled) of embedded texts."""
+        if self.segments == "sentence":
+            sentences, found = self._read_sentences(embedded, ids, lengths)
+            return self.merge(sentences, found.live)
+        return self._read_rows(embedded, lengths, (ids != PADDING).unsqueeze(2))
+
+    def classify_sentences(
+        self,
+        ids: Tensor,  # (T, B)
+        lengths: Tensor,  # (B,)
+        prepared: Prepared | None = None,  # of ids that these are among
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the logits of each sentence, its weight and its length: (S, B, C), twice (S, B).
+
+        The weighted mean of the logits is the text's. A text with fewer sentences has weights and
+        lengths of 0.
+        """
+        sentences, found = self._read_sentences(self.embed(ids, prepared), ids, lengths)
+        weights = self.merge.weigh(sentences, found.live)[:, :, 0]
+        return self.classify(sentences), weights, found.lengths
+
+    def _read_sentences(self, embedded, ids, lengths):
+        """Return the representation of each sentence (S, B, n_pooled), and where they stand."""
+        vectors = embedded.vectors
+        found = find_sentences(ids.cpu(), lengths, marks=self.marks, device=vectors.device)
+        pooled = []
+        for rows in found.groups:
+            own = _cut_out(embedded, rows.cut)
+            step = torch.arange(len(rows.cut), device=vectors.device).unsqueeze(1)
+            live = (step < rows.lengths.to(vectors.device)).unsqueeze(2)
+            pooled.append(self._read_rows(own, rows.lengths, live))
+        return torch.cat(pooled)[found.place], found
+
+    def _read_rows(self, embedded, lengths, live):
+        """Return the pooled representation (B, n_pooled) of rows read from beginning to end."""
         vectors = embedded.vectors
         with self._casting(vectors.device):
             states = self._states(vectors, lengths, embedded.index, embedded.tables)
         # A sum over a text, or a softmax, has more digits than bfloat16.
         states = states.to(vectors.dtype)
-        live = (ids != PADDING).unsqueeze(2)
         if self.attention == "dot":
             states = attend(states, live)
         if "embedding_mean" in self.pooling:
@@ -246,14 +286,11 @@ class LSTMTextNetwork(nn.Module):
 
     def _states(self, embedded, lengths, index, tables):
         """Return the states (T, B, F) of the LSTM, which reads long texts in segments."""
-        if self.segments is None or int(lengths.max()) <= self.segments:
+        if self.segments in (None, "sentence") or int(lengths.max()) <= self.segments:
             return self.lstm.states(embedded, lengths, index, tables)
         n_steps = len(embedded if index is None else index)
         rows = find_rows(lengths, n_steps=n_steps, width=self.segments, device=embedded.device)
-        if index is None:
-            embedded = rearrange(embedded, rows.cut)
-        else:
-            index = index.flatten()[rows.cut]
+        embedded, index, _ = _cut_out(Embedded(embedded, index), rows.cut)
         return rearrange(self.lstm.states(embedded, rows.lengths, index, tables), rows.join)
 
     def _drop(self, x, p):
@@ -263,6 +300,13 @@ class LSTMTextNetwork(nn.Module):
 
     def _mask(self, like, shape, p):
         return dropout_mask(like, shape, p=p, generator=self.generator)
+
+
+def _cut_out(embedded: Embedded, cut: Tensor) -> Embedded:
+    """Return the embeddings of rows of a batch, ``cut`` (T', B') saying which step each reads."""
+    if embedded.index is None:
+        return Embedded(rearrange(embedded.vectors, cut))
+    return embedded._replace(index=embedded.index.flatten()[cut])
 
 
 def has_bfloat16_units(device: torch.device) -> bool:
