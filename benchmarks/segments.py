@@ -3,7 +3,7 @@
 Give it training data, never a test set. Every fit is judged on the same rows; a seed decides the
 weights, the masks, the order and what the classifier itself sets aside. Equal texts count once.
 
-A reading is what the vectorizer keeps (head, tail or both: ``--max-length`` tokens; all: every one),
+A reading is what the vectorizer keeps (head, tail or both of them: ``--max-length`` tokens; all),
 and after a colon what ``segments`` is.
 
     python benchmarks/segments.py --train ../shared/data/yelp_10k/train.csv.xz --judge-rows 1600
