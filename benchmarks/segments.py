@@ -1,11 +1,16 @@
-"""What ``segments`` does to accuracy, log loss and seconds, judged on rows set aside of a file.
+"""How to read long texts: accuracy, log loss and seconds, judged on rows set aside of a file.
 
 Give it training data, never a test set. Every fit is judged on the same rows; a seed decides the
 weights, the masks, the order and what the classifier itself sets aside. Equal texts count once.
 
+A reading is what the vectorizer keeps (head, tail or both of them: ``--max-length`` tokens; all),
+and after a colon what ``segments`` is.
+
     python benchmarks/segments.py --train ../shared/data/yelp_10k/train.csv.xz --judge-rows 1600
-    python benchmarks/segments.py --train ../shared/data/imdb/train.csv.xz --rows 10000 \
-        --judge-rows 5000 --max-length 512
+    python benchmarks/segments.py --train ../shared/data/imdb/train.csv.xz --rows 5000 \
+        --judge-rows 5000 --readings both all all:64 all:sentence
+    python benchmarks/segments.py --train ../shared/data/yelp_10k/train.csv.xz --judge-rows 1600 \
+        --readings both both:64 both:128
 """
 
 import argparse
@@ -19,7 +24,9 @@ import pandas as pd
 import torch
 from sklearn.metrics import log_loss
 
-from sklstm import LSTMTextClassifier
+from sklstm import LSTMTextClassifier, SequenceVectorizer
+
+READINGS = ["head", "tail", "both", "all", "all:64", "all:sentence"]
 
 
 def main():
@@ -34,22 +41,34 @@ def main():
     )
     rows = []
     for seed in options.seeds:
-        for segments in options.segments:
-            setting = {"segments": segments, "seed": seed}
-            result = run(train, judge, **setting, max_length=options.max_length)
-            rows.append(setting | result)
+        for reading in options.readings:
+            model = build(reading, seed=seed, options=options)
+            rows.append({"reading": reading, "seed": seed} | run(model, train, judge))
             show(rows[-1])
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        settings = {name: getattr(options, name) for name in ("rows", "judge_rows", "max_length")}
+        names = ("rows", "judge_rows", "max_length", "max_epochs")
+        settings = {name: getattr(options, name) for name in names}
         results = {"train": options.train, "torch": torch.__version__, **settings, "rows": rows}
         options.json.write_text(json.dumps(results, indent=1))
 
 
-def run(train, judge, *, segments, seed, max_length):
+def build(reading, *, seed, options):
+    """Return a classifier that reads in this way."""
+    keep, _, segments = reading.partition(":")
+    vectorizer = SequenceVectorizer(max_length=None)
+    if keep != "all":
+        vectorizer.set_params(max_length=options.max_length, keep=keep)
+    return LSTMTextClassifier(
+        vectorizer=vectorizer,
+        segments=int(segments) if segments.isdigit() else segments or None,
+        max_epochs=options.max_epochs,
+        random_state=seed,
+    )
+
+
+def run(model, train, judge):
     """Fit once; return what came out."""
-    model = LSTMTextClassifier(segments=segments, random_state=seed)
-    model.set_params(vectorizer__max_length=max_length)
     start = time.perf_counter()
     model.fit(train["text"], train["label"])
     fitted = time.perf_counter()
@@ -67,7 +86,7 @@ def run(train, judge, *, segments, seed, max_length):
 
 def show(row):
     print(
-        f"segments {row['segments']!s:5} seed {row['seed']}  accuracy {row['accuracy']:.4f}  "
+        f"{row['reading']:12} seed {row['seed']}  accuracy {row['accuracy']:.4f}  "
         f"log loss {row['log_loss']:.4f}  fit {row['fit_seconds']:6.1f} s in {row['epochs']} epochs"
         f"  prediction {row['predict_seconds']:5.1f} s",
         flush=True,
@@ -79,15 +98,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--train", required=True, help="CSV file with columns text, label")
     parser.add_argument("--rows", type=int, help="texts to train on; default: all others")
     parser.add_argument("--judge-rows", type=int, default=2000, help="texts to judge by")
-    parser.add_argument("--segments", type=width, nargs="+", default=[None, 64, 128])
+    parser.add_argument("--readings", nargs="+", default=READINGS, help="such as tail, all:64")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--max-length", type=int, default=256, help="of the vectorizer")
+    parser.add_argument("--max-length", type=int, default=256, help="tokens of a head or tail")
+    parser.add_argument("--max-epochs", type=epochs, default="auto")
     parser.add_argument("--json", type=Path, help="keep the figures in this file")
     return parser.parse_args()
 
 
-def width(text: str) -> int | None:
-    return None if text == "none" else int(text)
+def epochs(text: str) -> int | str:
+    return text if text == "auto" else int(text)
 
 
 if __name__ == "__main__":

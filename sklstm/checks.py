@@ -22,6 +22,7 @@ __all__ = [
     "check_sample_weight",
     "check_same_length",
     "check_same_network",
+    "check_sentences",
     "check_texts",
     "encode_labels",
     "fit_context",
@@ -345,6 +346,15 @@ def check_same_network(earlier: dict, now: dict) -> None:
                 f"{name} must stay {earlier[name]!r}, as in the fit that warm_start or partial_fit "
                 f"goes on from; got {now[name]!r}. Use fit with warm_start=False to begin anew."
             )
+
+
+def check_sentences(segments) -> None:
+    """Raise ValueError unless a network was fitted with segments='sentence'."""
+    if segments != "sentence":
+        raise ValueError(
+            "predict_segments needs a classifier fitted with segments='sentence'; got one fitted "
+            f"with segments={segments!r}. Set it and fit again."
+        )
 
 
 # The files of scikit-learn through which a single fit passes.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sklstm.lstm import LSTM, dropout_mask
-from sklstm.segments import find_rows, rearrange
+from sklstm.segments import Merge, find_rows, find_sentences, rearrange
 from sklstm.vectorizer import PADDING, UNKNOWN
 
 # Floats of the largest tables of products that prediction makes: 256 MB.
@@ -20,6 +20,20 @@ class Prepared(NamedTuple):
     embedded: Tensor  # (U, E)
     place: Tensor  # (V,) id -> the row of it
     tables: list[Tensor | None]  # for each direction of the first layer
+
+
+class Embedded(NamedTuple):
+    """The embeddings of a batch's tokens: one a token, or of the different ids with an index."""
+
+    vectors: Tensor  # (T, B, E), or (U, E) with an index
+    index: Tensor | None = None  # (T, B) the row that is read at a step of a text
+    tables: list[Tensor | None] | None = None  # what has been prepared of the vectors
+
+    def each(self) -> Tensor:
+        """Return the embedding of each token, (T, B, E)."""
+        if self.index is None:
+            return self.vectors
+        return nn.functional.embedding(self.index, self.vectors)
 
 
 class LSTMTextNetwork(nn.Module):
@@ -38,9 +52,12 @@ class LSTMTextNetwork(nn.Module):
     attention : {'dot'} or None
         Whether each state is replaced by the mean of all states, weighted by the softmax of
         its dot products with them.
-    segments : int or None
+    segments : int, 'sentence' or None
         Tokens after which a text is cut: each row of so many runs through the LSTM by itself, and
-        the states of all rows are those of the text.
+        the states of all rows are those of the text. With 'sentence' each sentence is read and
+        pooled by itself, and a weighted mean of these is the representation of the text.
+    marks : Tensor of shape (V,) or None
+        What each id does to its sentence (:func:`~sklstm.segments.mark_tokens`), for 'sentence'.
     pooling : tuple of str
         Names of ``POOLINGS``, concatenated in this order.
     dropout : float
@@ -70,7 +87,8 @@ class LSTMTextNetwork(nn.Module):
         num_layers: int,
         bidirectional: bool,
         attention: str | None,
-        segments: int | None,
+        segments: int | str | None,
+        marks: Tensor | None,
         pooling: tuple[str, ...],
         dropout: float,
         embedding_dropout: float,
@@ -87,6 +105,7 @@ class LSTMTextNetwork(nn.Module):
         super().__init__()
         self.attention = attention
         self.segments = segments
+        self.marks = marks
         self.pooling = pooling
         self.dropout = dropout
         self.embedding_dropout = embedding_dropout
@@ -117,6 +136,8 @@ class LSTMTextNetwork(nn.Module):
         self.n_pooled = sum(
             embedding_dim if name == "embedding_mean" else n_states for name in pooling
         )
+        if segments == "sentence":
+            self.merge = Merge(self.n_pooled)
         self.head = nn.utils.skip_init(nn.Linear, self.n_pooled, n_classes)
         self.reset_parameters()
 
@@ -135,7 +156,7 @@ class LSTMTextNetwork(nn.Module):
         prepared: Prepared | None = None,  # of ids that these are among
     ) -> Tensor:
         """Return the logits (B, C)."""
-        return self.head(self._drop(self.pool(ids, lengths, prepared), self.dropout))
+        return self.classify(self.pool(ids, lengths, prepared))
 
     def pool(
         self,
@@ -144,28 +165,86 @@ class LSTMTextNetwork(nn.Module):
         prepared: Prepared | None = None,  # of ids that these are among
     ) -> Tensor:
         """Return the pooled representation (B, n_pooled)."""
+        return self.read(self.embed(ids, prepared), ids, lengths)
+
+    def embed(
+        self,
+        ids: Tensor,  # (T, B)
+        prepared: Prepared | None = None,  # of ids that these are among
+    ) -> Embedded:
+        """Return the embeddings, after the dropouts of words and of columns."""
         if self.training and self.word_dropout > 0:
             dropped = self._mask(self.embedding.weight, ids.shape, self.word_dropout) == 0
             ids = torch.where(dropped & (ids != PADDING), UNKNOWN, ids)
-        embedded, index, tables = self._look_up(ids, prepared)
+        embedded = self._look_up(ids, prepared)
         if self.training and self.embedding_dropout > 0:
-            embedded = nn.functional.embedding(index, embedded)
-            embedded = embedded * self._mask(embedded, embedded.shape[1:], self.embedding_dropout)
-            index = None
-        with casting(self, embedded.device):
-            states = self._states(embedded, lengths, index, tables)
+            vectors = embedded.each()
+            mask = self._mask(vectors, vectors.shape[1:], self.embedding_dropout)
+            embedded = Embedded(vectors * mask)
+        return embedded
+
+    def read(
+        self,
+        embedded: Embedded,  # of the ids
+        ids: Tensor,  # (T, B)
+        lengths: Tensor,  # (B,)
+    ) -> Tensor:
+        """Return the pooled representation (B, n_pooled) of embedded texts."""
+        if self.segments == "sentence":
+            sentences, found = self._read_sentences(embedded, ids, lengths)
+            return self.merge(sentences, found.live)
+        return self._read_rows(embedded, lengths, (ids != PADDING).unsqueeze(2))
+
+    def classify_sentences(
+        self,
+        ids: Tensor,  # (T, B)
+        lengths: Tensor,  # (B,)
+        prepared: Prepared | None = None,  # of ids that these are among
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the logits of each sentence, its weight and its length: (S, B, C), twice (S, B).
+
+        The weighted mean of the logits is the text's. A text with fewer sentences has weights and
+        lengths of 0.
+        """
+        sentences, found = self._read_sentences(self.embed(ids, prepared), ids, lengths)
+        weights = self.merge.weigh(sentences, found.live)[:, :, 0]
+        return self.classify(sentences), weights, found.lengths
+
+    def _read_sentences(self, embedded, ids, lengths):
+        """Return the representation of each sentence (S, B, n_pooled), and where they stand."""
+        vectors = embedded.vectors
+        found = find_sentences(ids.cpu(), lengths, marks=self.marks, device=vectors.device)
+        pooled = []
+        for rows in found.groups:
+            own = _cut_out(embedded, rows.cut)
+            step = torch.arange(len(rows.cut), device=vectors.device).unsqueeze(1)
+            live = (step < rows.lengths.to(vectors.device)).unsqueeze(2)
+            pooled.append(self._read_rows(own, rows.lengths, live))
+        return torch.cat(pooled)[found.place], found
+
+    def _read_rows(self, embedded, lengths, live):
+        """Return the pooled representation (B, n_pooled) of rows read from beginning to end."""
+        vectors = embedded.vectors
+        with casting(self, vectors.device):
+            states = self._states(vectors, lengths, embedded.index, embedded.tables)
         # A sum over a text, or a softmax, has more digits than bfloat16.
-        states = states.to(embedded.dtype)
-        live = (ids != PADDING).unsqueeze(2)
+        states = states.to(vectors.dtype)
         if self.attention == "dot":
             states = attend(states, live)
-        if index is not None and "embedding_mean" in self.pooling:
-            embedded = nn.functional.embedding(index, embedded)
+        if "embedding_mean" in self.pooling:
+            vectors = embedded.each()
         pooled = [
-            pool(embedded if name == "embedding_mean" else states, live)
+            pool(vectors if name == "embedding_mean" else states, live)
             for name, pool in zip(self.pooling, self.pools, strict=True)
         ]
         return torch.cat(pooled, dim=1)
+
+    def classify(
+        self,
+        pooled: Tensor,  # (B, n_pooled)
+    ) -> Tensor:
+        """Return the logits (B, C) of pooled representations."""
+        return self.head(self._drop(pooled, self.dropout))
 
     def _look_up(self, ids, prepared):
         """Return the embeddings (U, E) of the different ids, and which of them is each id's (T, B).
@@ -174,9 +253,9 @@ class LSTMTextNetwork(nn.Module):
         tables of the LSTM, where they have been prepared.
         """
         if prepared is not None:
-            return prepared.embedded, prepared.place[ids.long()], prepared.tables
+            return Embedded(prepared.embedded, prepared.place[ids.long()], prepared.tables)
         different, index = ids.unique(return_inverse=True)
-        return self.embedding(different), index, None
+        return Embedded(self.embedding(different), index)
 
     def prepare(self, ids: Tensor) -> Prepared | None:
         """Return what many predictions of these ids share, or None where that would be too large.
@@ -197,14 +276,11 @@ class LSTMTextNetwork(nn.Module):
 
     def _states(self, embedded, lengths, index, tables):
         """Return the states (T, B, F) of the LSTM, which reads long texts in segments."""
-        if self.segments is None or int(lengths.max()) <= self.segments:
+        if self.segments in (None, "sentence") or int(lengths.max()) <= self.segments:
             return self.lstm.states(embedded, lengths, index, tables)
         n_steps = len(embedded if index is None else index)
         rows = find_rows(lengths, n_steps=n_steps, width=self.segments, device=embedded.device)
-        if index is None:
-            embedded = rearrange(embedded, rows.cut)
-        else:
-            index = index.flatten()[rows.cut]
+        embedded, index, _ = _cut_out(Embedded(embedded, index), rows.cut)
         return rearrange(self.lstm.states(embedded, rows.lengths, index, tables), rows.join)
 
     def _drop(self, x, p):
@@ -231,6 +307,13 @@ def casting(network: nn.Module, device: torch.device):
     if (by_itself and has_bfloat16_units(device)) or network.precision == "bfloat16":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
+
+
+def _cut_out(embedded: Embedded, cut: Tensor) -> Embedded:
+    """Return the embeddings of rows of a batch, ``cut`` (T', B') saying which step each reads."""
+    if embedded.index is None:
+        return Embedded(rearrange(embedded.vectors, cut))
+    return embedded._replace(index=embedded.index.flatten()[cut])
 
 
 def has_bfloat16_units(device: torch.device) -> bool:

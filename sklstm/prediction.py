@@ -38,6 +38,23 @@ def compute_pooled(network: LSTMTextNetwork, texts: RaggedIds) -> np.ndarray:
     return _stream(network, network.pool, texts, network.n_pooled)
 
 
+def compute_sentences(
+    network: LSTMTextNetwork, texts: RaggedIds
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return for each text the logits (S, C), weights (S,) and lengths (S,) of its sentences."""
+    result = [None] * len(texts)
+    device = network.head.weight.device
+    with torch.inference_mode(), reused_memory():
+        prepared = network.prepare(torch.from_numpy(texts.ids).to(device))
+        for rows, ids, lengths in prediction_batches(texts):
+            batch = network.classify_sentences(ids.to(device), lengths, prepared)
+            logits, weights, widths = (part.cpu().numpy() for part in batch)
+            for column, row in enumerate(rows):
+                n = np.count_nonzero(widths[:, column])
+                result[row] = tuple(part[:n, column] for part in (logits, weights, widths))
+    return result
+
+
 def _stream(network, function, texts, n_columns):
     """Fill one result row a text; the memory beside it is that of one batch."""
     weight = network.head.weight

@@ -18,6 +18,7 @@ from skorch.callbacks import (
 from skorch.history import History
 from torch import Tensor
 
+from sklstm.adversarial import Adversary
 from sklstm.batching import Batch, TrainingBatches
 from sklstm.kernels.memory import reused_memory
 from sklstm.network import LSTMTextNetwork
@@ -95,7 +96,16 @@ class TextNet(NeuralNet):
 
     skorch's own data sets fetch text by text and know no weights; here an epoch iterates over
     whole batches. Everything else, callbacks, history, parameters, is skorch's.
+
+    Parameters
+    ----------
+    adversary : Adversary or None
+        What moves the texts for the losses that are added to that of the texts as they are.
     """
+
+    def __init__(self, module, *, adversary: Adversary | None, **kwargs):
+        super().__init__(module, **kwargs)
+        self.adversary = adversary
 
     @property
     def _default_callbacks(self):
@@ -116,6 +126,11 @@ class TextNet(NeuralNet):
     def train_step_single(self, batch: Batch, **fit_params) -> dict[str, Tensor]:
         """Compute loss and gradients of one batch."""
         self._set_training(True)
+        if self.adversary:
+            loss, logits = self.adversary.accumulate_gradients(
+                self.module_, batch, lambda logits: self.get_loss(logits, batch)
+            )
+            return {"loss": loss, "y_pred": logits}
         logits = self.module_(batch.ids.to(self.device), batch.lengths)
         loss = self.get_loss(logits, batch)
         loss.backward()
@@ -377,6 +392,7 @@ def build_net(
     device: str,
     verbose: int,
     label_smoothing: float = 0.0,
+    adversary: Adversary | None = None,
     schedule: Schedule | None = None,
     ema: float | None = None,
     judge: Callable[[LSTMTextNetwork], dict[str, float]] | None = None,
@@ -415,6 +431,7 @@ def build_net(
         callbacks.append(("sklstm_print_log", PrintLog(keys_ignored="event_lr")))
     net = net_class(
         module,
+        adversary=adversary,
         **{f"module__{name}": value for name, value in network.items()},
         criterion=torch.nn.CrossEntropyLoss,
         criterion__reduction="none",

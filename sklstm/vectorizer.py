@@ -352,6 +352,22 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         read = self._build_reader(ids_of_token, shortens=True)
         return _to_arrays([self._finish(read(text)) for text in texts])
 
+    def tokenize(self, X):
+        """Return the tokens behind the ids of the texts, unknown ones as they stand.
+
+        Parameters
+        ----------
+        X : iterable of str
+            The texts.
+
+        Returns
+        -------
+        tokens : list of list of str
+            At most ``max_length`` of each text; none of a text without any.
+        """
+        analyze = self.build_analyzer()
+        return [self._shorten(list(analyze(text))) for text in check_texts(X, allow_empty=True)]
+
     def build_analyzer(self):
         """Return the function that turns a raw text into its list of tokens.
 

@@ -16,6 +16,7 @@ from sklstm.checks import (
     check_same_length,
     check_same_network,
     check_sample_weight,
+    check_sentences,
     check_texts,
     encode_labels,
     fitted_by_meta_estimator,
@@ -309,6 +310,17 @@ def test_settings_that_must_stay():
     assert str(caught.value) == (
         "num_layers must stay 1, as in the fit that warm_start or partial_fit goes on from; got 2. "
         "Use fit with warm_start=False to begin anew."
+    )
+
+
+@pytest.mark.parametrize("segments", [None, 64])
+def test_without_sentences_there_is_nothing_to_show(segments):
+    check_sentences("sentence")
+    with pytest.raises(ValueError) as caught:
+        check_sentences(segments)
+    assert str(caught.value) == (
+        "predict_segments needs a classifier fitted with segments='sentence'; got one fitted with "
+        f"segments={segments}. Set it and fit again."
     )
 
 

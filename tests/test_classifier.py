@@ -1,5 +1,6 @@
 """LSTMTextClassifier by use: what it promises, and what it says when it is used wrongly."""
 
+import copy
 import os
 import pickle
 import signal
@@ -72,6 +73,115 @@ def test_segments_change_long_texts_alone(tiny, texts, labels):
         assert model.score(texts, labels) >= 0.8
         again = pickle.loads(pickle.dumps(model))
         np.testing.assert_array_equal(again.predict_proba(texts), model.predict_proba(texts))
+
+
+def opinions(n_texts):
+    """Return texts of which one sentence tells the label, and the sentence's place."""
+    rng = np.random.default_rng(0)
+    words = ["rain", "train", "plain", "grain", "Spain"]
+    labels = np.array(["neg", "pos"])[np.arange(n_texts) % 2]
+    places = rng.integers(0, 3, n_texts)
+    texts = []
+    for label, place in zip(labels, places, strict=True):
+        sentences = ["The " + " ".join(rng.choice(words, rng.integers(1, 6))) for _ in range(3)]
+        sentences[place] = f"It was {'great' if label == 'pos' else 'awful'}"
+        ends = rng.choice([".", "?!", ".')"], 3)
+        texts.append(" ".join(map("".join, zip(sentences, ends, strict=True))))
+    return texts, labels, places
+
+
+@pytest.fixture(scope="module")
+def by_sentences():
+    """Return a classifier that has learnt which sentences speak."""
+    texts, labels, _ = opinions(120)
+    return LSTMTextClassifier(**TINY, segments="sentence").fit(texts, labels)
+
+
+def test_sentences_that_speak_are_found(by_sentences):
+    texts, labels, places = opinions(20)
+    assert by_sentences.score(texts, labels) == 1.0
+    for sentences, label, place in zip(
+        by_sentences.predict_segments(texts), labels, places, strict=True
+    ):
+        assert len(sentences) == 3 and sentences[place].tokens[:2] == ["it", "was"]
+        evidence = [s.weight * np.log(s.probabilities[1] / s.probabilities[0]) for s in sentences]
+        assert np.argmax(np.abs(evidence)) == place
+        assert (evidence[place] > 0) == (label == "pos")
+
+
+def test_sentences_add_up_to_the_texts_answer(monkeypatch, by_sentences):
+    texts = [*UNUSUAL, *opinions(12)[0], "Good. " * 300, "A 'b.' C?! (D.) e"]
+    answers = by_sentences.predict_segments(texts)
+    tokens = by_sentences.vectorizer_.tokenize(texts)
+    assert [sum((s.tokens for s in segments), []) for segments in answers] == tokens
+    merged = [sum(s.weight * np.log(s.probabilities) for s in segments) for segments in answers]
+    odds = np.exp(np.array(merged))
+    probabilities = by_sentences.predict_proba(texts)
+    np.testing.assert_allclose(odds / odds.sum(axis=1, keepdims=True), probabilities, atol=1e-6)
+    np.testing.assert_allclose([sum(s.weight for s in text) for text in answers], 1, atol=1e-6)
+    assert [segment.tokens for segment in answers[-1]] == [
+        ["a", "'", "b", ".", "'"],
+        ["c", "?", "!"],
+        ["(", "d", ".", ")"],
+        ["e"],
+    ]
+    assert len(answers[-2]) == 128 and [segment.tokens for segment in answers[0]] == [[]]
+    alone = [by_sentences.predict_segments([text])[0] for text in texts]
+    monkeypatch.setattr(prediction, "TEXTS_PER_CHUNK", 5)
+    for others in (alone, by_sentences.predict_segments(texts)):
+        for one, other in zip(answers, others, strict=True):
+            assert [s.tokens for s in one] == [s.tokens for s in other]
+            for a, b in zip(one, other, strict=True):
+                np.testing.assert_allclose(a.probabilities, b.probabilities, rtol=0, atol=1e-6)
+                assert a.weight == pytest.approx(b.weight, abs=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["last", ("mean", "max"), "attention", "embedding_mean"])
+@pytest.mark.parametrize("backend", ["auto", "aten", "reference"])
+def test_sentences_do_not_depend_on_the_texts_beside(pooling, backend):
+    texts, labels, _ = opinions(40)
+    changes = {"pooling": pooling, "backend": backend, "num_layers": 2, "max_epochs": 2}
+    model = LSTMTextClassifier(**(TINY | changes), segments="sentence").fit(texts, labels)
+    mixed = [
+        *UNUSUAL,
+        *TEXTS,
+        *texts[:9],
+        *(word * n for word in ("good. ", "bad ") for n in (3, 99)),
+    ]
+    together = model.predict_proba(mixed)
+    alone = np.vstack([model.predict_proba([text]) for text in mixed])
+    np.testing.assert_allclose(alone, together, rtol=0, atol=1e-6)
+
+
+def test_sentences_repeat_travel_and_go_on(by_sentences):
+    texts, labels, _ = opinions(60)
+    model = copy.deepcopy(by_sentences)
+    probabilities = model.predict_proba(texts)
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(model)).predict_proba(texts), probabilities
+    )
+    np.testing.assert_array_equal(
+        clone(model).fit(*opinions(120)[:2]).predict_proba(texts), probabilities
+    )
+    assert model.transform(texts).shape == (60, 40)
+    assert model.partial_fit(texts, labels).score(texts, labels) == 1.0
+    model.set_params(adversarial=0.05, dropout=0.2, warm_start=True, max_epochs=2)
+    assert model.fit(texts, labels).score(texts, labels) == 1.0
+    with pytest.raises(ValueError, match="segments must stay 'sentence', as in the fit"):
+        model.set_params(segments=None).fit(texts, labels)
+    assert len(model.predict_segments(texts)) == 60
+
+
+def test_sentences_of_a_classifier_that_reads_none(fitted, tiny):
+    with pytest.raises(ValueError, match="needs a classifier fitted with segments='sentence'"):
+        fitted.set_params(segments="sentence").predict_segments(TEXTS)
+    with pytest.raises(NotFittedError):
+        tiny.set_params(segments="sentence").predict_segments(TEXTS)
+
+
+def test_bad_input_of_predict_segments(by_sentences):
+    with pytest.raises(TypeError, match="X must be a sequence of texts; got a single str"):
+        by_sentences.predict_segments("one text")
 
 
 ANSWERS = ["predict", "predict_proba", "predict_log_proba", "decision_function", "transform"]
@@ -680,7 +790,11 @@ def test_bad_input_keeps_an_earlier_fit(fitted, changes, match):
     ("parameters", "match"),
     [
         ({"hidden_size": 0}, r"The 'hidden_size' parameter .* in the range \[1, inf\). Got 0"),
-        ({"segments": 0}, r"The 'segments' parameter .* in the range \[1, inf\) or None. Got 0"),
+        (
+            {"segments": 0},
+            r"The 'segments' parameter .* in the range \[1, inf\), .*'sentence'.* Got 0",
+        ),
+        ({"segments": "line"}, "The 'segments' parameter .* Got 'line' instead"),
         ({"dropout": 1.0}, r"The 'dropout' parameter .* in the range \[0.0, 1.0\). Got 1.0"),
         (
             {"backend": "cuda"},
@@ -688,6 +802,8 @@ def test_bad_input_keeps_an_earlier_fit(fitted, changes, match):
         ),
         ({"precision": "float16"}, "'precision' parameter .* must be a str among .* Got 'float16'"),
         ({"cell": "gru"}, "'cell' parameter .* must be a str among .* Got 'gru' instead"),
+        ({"adversarial": 1.0}, r"'adversarial' parameter .* in the range \[0.0, 1.0\). Got 1.0"),
+        ({"virtual_adversarial": -1}, r"'virtual_adversarial' parameter .* Got -1 instead"),
         ({"zoneout": 1.0}, r"'zoneout' parameter .* in the range \[0.0, 1.0\). Got 1.0"),
         ({"backend": "aten", "cell": "coupled"}, "backend='aten' has no cell 'coupled'"),
         (

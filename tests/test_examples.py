@@ -128,11 +128,11 @@ def test_benchmark_of_segments(tmp_path):
     table = pd.DataFrame({"text": docstrings.data, "label": docstrings.target})
     table.sample(200, random_state=0).to_csv(tmp_path / "texts.csv", index=False)
     script = ROOT / "benchmarks" / "segments.py"
-    settings = ["--judge-rows", "100", "--segments", "none", "8", "--seeds", "0"]
+    settings = ["--judge-rows", "100", "--readings", "tail", "all:sentence", "--seeds", "0"]
     result = run(tmp_path, script, "--train", "texts.csv", *settings, "--json", "rows.json")
     assert result.returncode == 0, result.stderr
     rows = pd.DataFrame(json.loads((tmp_path / "rows.json").read_text())["rows"])
-    assert rows["segments"].fillna(0).tolist() == [0, 8] and rows["log_loss"].nunique() == 2
+    assert rows["reading"].tolist() == ["tail", "all:sentence"] and rows["log_loss"].nunique() == 2
 
 
 @pytest.mark.slow

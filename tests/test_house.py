@@ -25,7 +25,7 @@ FLOORS = [
     {"vectorizer", "lstm", "segments"},
     {"network", "batching", "ngrams"},
     {"language_network", "windows"},
-    {"prediction", "baseline", "generation"},
+    {"prediction", "adversarial", "baseline", "generation"},
     {"training", "validation"},
     {"language_model"},
     {"pretraining"},

@@ -17,6 +17,7 @@ SETTINGS = {
     "bidirectional": True,
     "attention": None,
     "segments": None,
+    "marks": None,
     "pooling": ("max", "mean"),
     "dropout": 0.0,
     "embedding_dropout": 0.0,
@@ -150,6 +151,62 @@ def test_short_texts_beside_long_ones_are_not_changed_by_segments():
     with_segments, expected = network(LONG_IDS, LONG_LENGTHS), without(LONG_IDS, LONG_LENGTHS)
     torch.testing.assert_close(with_segments[1:], expected[1:])
     assert not torch.allclose(with_segments[0], expected[0])
+
+
+# Of LONG_IDS some end their sentence, and one closes.
+MARKS = torch.zeros(20, dtype=torch.int8)
+MARKS[[4, 9, 13]], MARKS[10] = 1, 2
+SENTENCES = {"segments": "sentence", "marks": MARKS}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pooling": tuple(POOLINGS)},
+        {"pooling": ("last", "mean"), "attention": "dot", "bidirectional": False},
+        {"pooling": ("last", "max"), "num_layers": 2, "cell": "peephole"},
+        {"pooling": ("embedding_mean", "max"), "backend": "aten"},
+    ],
+    ids=str,
+)
+def test_sentences_are_read_alone_and_their_answers_merged(changes):
+    network, plain = (build(**more, **changes).double() for more in (SENTENCES, {}))
+    with torch.no_grad():
+        network.merge.weight.copy_(torch.linspace(-1, 1, network.n_pooled))
+    plain.load_state_dict(network.state_dict(), strict=False)
+    logits = network(LONG_IDS, LONG_LENGTHS)
+    of_sentences, weights, widths = network.classify_sentences(LONG_IDS, LONG_LENGTHS)
+    by_hand = []
+    for text, length in enumerate(LONG_LENGTHS.tolist()):
+        n = int((widths[:, text] > 0).sum())
+        pieces = LONG_IDS[:length, text].split(widths[:n, text].tolist())
+        pooled = torch.cat([plain.pool(p.unsqueeze(1), torch.tensor([len(p)])) for p in pieces])
+        own = (pooled @ network.merge.weight).softmax(0).unsqueeze(1)
+        answers = plain.head(pooled)
+        torch.testing.assert_close(of_sentences[:n, text], answers)
+        torch.testing.assert_close(weights[:n, text], own[:, 0])
+        assert not weights[n:, text].any()
+        by_hand.append((own * answers).sum(0))
+    assert (widths > 0).sum() == 11
+    torch.testing.assert_close(logits, torch.stack(by_hand))
+    names, parameters = zip(*network.named_parameters(), strict=True)
+    own = dict(plain.named_parameters()) | {"merge.weight": network.merge.weight}
+    grads = torch.autograd.grad(logits.square().sum(), parameters)
+    expected = torch.autograd.grad(
+        torch.stack(by_hand).square().sum(), [own[name] for name in names]
+    )
+    for name, grad, of_hand in zip(names, grads, expected, strict=True):
+        torch.testing.assert_close(grad, of_hand, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_unknown_words_of_word_dropout_end_no_other_sentences():
+    network, seen = build(word_dropout=0.9, **SENTENCES), []
+    run = network.lstm.states
+    network.lstm.states = lambda x, lengths, *others: (
+        seen.append(lengths) or run(x, lengths, *others)
+    )
+    network.train()(LONG_IDS, LONG_LENGTHS)
+    assert len(torch.cat(seen)) == 11
 
 
 def test_masks_of_the_lstm_are_drawn_for_each_segment():
@@ -289,7 +346,9 @@ def test_building_leaves_torchs_random_state_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("changes", [{}, {"backend": "cpu"}, {"segments": 4}, {"cell": "peephole"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"backend": "cpu"}, {"segments": 4}, SENTENCES, {"cell": "peephole"}], ids=str
+)
 def test_prepared_products_change_nothing_but_rounding(changes):
     network = build(**changes).eval()
     ids, lengths = LONG_IDS, LONG_LENGTHS

@@ -184,6 +184,27 @@ def test_voting_beside_naive_bayes(tiny, texts, labels, voting):
     assert ensemble.fit(texts, labels).score(texts, labels) >= 0.8
 
 
+def test_an_ensemble_over_seeds_is_made_of_plain_parameters(tiny, texts, labels):
+    """The recipe of the user guide: raw texts, weights, clones, a grid over all members."""
+    members = [(f"seed_{k}", clone(tiny).set_params(random_state=k)) for k in range(3)]
+    ensemble = VotingClassifier(members, voting="soft")
+    weights = np.linspace(0.5, 1.5, len(texts))
+    fitted = clone(ensemble).fit(texts, labels, sample_weight=weights)
+    alone = [clone(member).fit(texts, labels, sample_weight=weights) for _, member in members]
+    probabilities = fitted.predict_proba(texts)
+    np.testing.assert_array_equal(
+        probabilities, np.mean([member.predict_proba(texts) for member in alone], axis=0)
+    )
+    assert (fitted.predict(texts) == fitted.classes_[probabilities.argmax(axis=1)]).all()
+    assert fitted.score(texts, labels) >= 0.8
+    names = [f"{name}__adversarial" for name, _ in members]
+    ensemble.set_params(**dict.fromkeys(names, 0.05))
+    assert all(member.adversarial == 0.05 for _, member in ensemble.estimators)
+    grid = [{name: [share] for name in names} for share in (0.0, 0.05)]
+    search = GridSearchCV(ensemble, grid, cv=2, scoring="neg_log_loss").fit(texts, labels)
+    assert len(set(search.cv_results_["mean_test_score"])) == 2
+
+
 def test_stacking_beside_naive_bayes(tiny, texts, labels):
     ensemble = StackingClassifier([("lstm", tiny), ("nb", naive_bayes())], cv=2)
     assert ensemble.fit(texts, labels).score(texts, labels) >= 0.8

@@ -49,6 +49,23 @@ def test_long_texts_are_cut(keep, expected):
     assert rows == [expected, "ab", "<unknown>", "abcdefgh"]
 
 
+@pytest.mark.parametrize(
+    "parameters", [{}, {"max_length": 3}, {"analyzer": "char", "max_length": 4, "keep": "tail"}]
+)
+def test_tokens_are_those_behind_the_ids(parameters):
+    vectorizer = SequenceVectorizer(**parameters, min_df=2).fit(TEXTS)
+    texts = [*TEXTS, "Unseen words are<br />good", ""]
+    tokens = vectorizer.tokenize(texts)
+    known = [
+        [token if token in vectorizer.vocabulary_ else "<unknown>" for token in of_text]
+        for of_text in tokens
+    ]
+    by_id = [row.tolist() for row in vectorizer.inverse_transform(vectorizer.transform(texts))]
+    assert known[:-1] == by_id[:-1]
+    assert tokens[-1] == [] and by_id[-1] == ["<unknown>"]
+    assert vectorizer.tokenize([]) == []
+
+
 def test_width_is_max_length_or_the_longest_text():
     assert SequenceVectorizer().fit_transform(TEXTS).shape == (10, 256)
     assert SequenceVectorizer(max_length=None).fit_transform(TEXTS).shape == (10, 6)
