@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 
 from runs import RESULTS, Results, count_processors
-from systems import BASELINES, VARIANTS, System
+from systems import BASELINES, STANDARD, System
 from tables import render, show
 from tasks import SPLITS, find_data, load_task
 
@@ -117,7 +117,7 @@ def parse():
     parser.add_argument(
         "--systems",
         nargs="+",
-        default=[*BASELINES, *VARIANTS],
+        default=[*BASELINES, *STANDARD],
         metavar="SPEC",
         help="such as nbsvm, lstm, lstm:dropout=0.4,cell=peephole; default: those of the table",
     )

@@ -36,6 +36,7 @@ class Results:
 
     def __init__(self, folder):
         self.folder = folder
+        self._newest = None, None, None  # what the newest fit was of, its model and its seconds
         folder.mkdir(parents=True, exist_ok=True)
         self._presence = open(folder / "processes.lock", "w")
         share(self._presence)
@@ -60,6 +61,8 @@ class Results:
         """
         model = system.make(task, seed)
         description = describe(model)
+        if system.part:
+            description["part"] = describe(system.part)
         rows, configuration = task.rows_hash, hash_description(description)
         slug = re.sub(r"[^\w.]+", "-", system.spec).strip("-")[:60]
         name = f"{slug}-{len(task.texts)}-{rows}-{configuration}-seed{seed}"
@@ -70,8 +73,11 @@ class Results:
                 return json.loads(path.read_text(encoding="utf-8")) | {"new": False}
             if not claimed:
                 return None
-            alone = self.alone()
-            seconds, probabilities = fit_and_predict(model, task, threads)
+            alone = self.alone() and system.part is None
+            what = (task.data, rows, hash_description(describe(model)), seed, timing)
+            fitted, fit_s = self._fit(what, model, task, threads)
+            model = system.part(fitted) if system.part else fitted
+            predict_s, probabilities = predict(model, task, threads)
             record = {
                 "data": task.data,
                 "part": task.part,
@@ -83,7 +89,8 @@ class Results:
                 "n_train": len(task.texts),
                 "n_judged": len(task.judged_texts),
                 "n_classes": len(task.classes),
-                **seconds,
+                "fit_s": fit_s,
+                "predict_s": predict_s,
                 "n_iter": count_iterations(model),
                 "threads": threads,
                 "alone": alone and self.alone(),
@@ -94,6 +101,12 @@ class Results:
                 record |= self._keep_probabilities(path, task, probabilities)
             write(path, json.dumps(record, indent=1).encode())
             return record | {"new": True}
+
+    def _fit(self, what, model, task, threads):
+        """Return a fitted model and its seconds; the newest one serves all its parts."""
+        if self._newest[0] != what:
+            self._newest = what, model, fit(model, task, threads)
+        return self._newest[1:]
 
     def _keep_probabilities(self, path, task, probabilities):
         """Write them, and return their measures."""
@@ -121,31 +134,32 @@ def load_right(record):
         return arrays["right"]
 
 
-def fit_and_predict(model, task, threads):
-    """Return the seconds of both, and probabilities with a column for every class of the task."""
+def predict(model, task, threads):
+    """Return the seconds, and probabilities with a column for every class of the task."""
     torch.set_num_threads(threads)
     with threadpool_limits(threads):
         start = time.perf_counter()
-        fit(model, task)
-        fitted = time.perf_counter()
         answer = model.predict_proba(task.judged_texts)
-        predicted = time.perf_counter()
+        seconds = time.perf_counter() - start
     probabilities = np.zeros((len(answer), len(task.classes)))
     probabilities[:, np.searchsorted(task.classes, model.classes_)] = answer
-    return {"fit_s": fitted - start, "predict_s": predicted - fitted}, probabilities
+    return seconds, probabilities
 
 
-def fit(model, task):
-    """Fit; raise where Ctrl-C ended that, as half a fit must not be kept as a whole one."""
-    with warnings.catch_warnings():
+def fit(model, task, threads):
+    """Fit and return the seconds; raise where Ctrl-C ended it, for half a fit must not be kept."""
+    torch.set_num_threads(threads)
+    with threadpool_limits(threads), warnings.catch_warnings():
         # All that the classifier does about Ctrl-C is to warn.
         warnings.filterwarnings("error", message="Training was interrupted")
+        start = time.perf_counter()
         try:
             model.fit(task.texts, task.labels)
         except UserWarning as warning:
             if "Training was interrupted" not in str(warning):
                 raise
             raise KeyboardInterrupt from warning
+        return time.perf_counter() - start
 
 
 def count_iterations(model):

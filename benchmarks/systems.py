@@ -7,6 +7,7 @@ name, unfitted (``init=nbsvm``), or else a str (``cell=peephole``).
 """
 
 import ast
+import copy
 import hashlib
 import json
 import sys
@@ -18,6 +19,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from sklstm import LSTMTextClassifier, SequenceVectorizer
+from sklstm.validation import ALONE
 
 sys.path.append(str(Path(__file__).parent.parent / "examples"))
 
@@ -39,19 +41,48 @@ class Variant:
     It is made from a spec, or, where a spec cannot say it, by ``make(task, seed)``, which
     returns an unfitted estimator (``task`` as in ``tasks``). That is called for runs that are
     kept as well and is no part of the fit's seconds, so it must be quick: it may load a language
-    model, but not train one. A system that is not ``random`` runs with one seed.
+    model, but not train one. A system that is not ``random`` runs with one seed. With a ``part``
+    it is what that returns of the fitted estimator which is judged; rows of several parts come
+    from one fit, whose seconds are not theirs.
     """
 
     title: str
     spec: str = ""
     make: Callable | None = None
     random: bool = True
+    part: Callable | None = None
 
+
+def network_alone(classifier):
+    """Return a fitted classifier that answers without its baseline."""
+    alone = copy.copy(classifier)
+    alone.blend_weights_ = ALONE
+    return alone
+
+
+def baseline_alone(classifier):
+    """Return the fitted baseline of a classifier."""
+    return classifier.baseline_
+
+
+def make_pretrained(task, seed):
+    """Return a classifier that starts from the language model which pretrain.py has saved."""
+    return LSTMTextClassifier(pretrained=LANGUAGE_MODEL, random_state=seed)
+
+
+#: Where the row of a pre-trained classifier looks for its language model.
+LANGUAGE_MODEL = Path(__file__).parent / "results" / "language_model.safetensors"
 
 #: Short names of the rows of the final table, in their order. A new one is one line here.
 VARIANTS = {
     "lstm": Variant("LSTMTextClassifier, defaults", "lstm:"),
+    "network": Variant("– its network alone", "lstm:", part=network_alone),
+    "ngrams": Variant("– its n-grams alone", "lstm:", part=baseline_alone, random=False),
+    "lm": Variant("pre-trained on unlabelled texts", make=make_pretrained),
+    "lm-network": Variant("– its network alone", make=make_pretrained, part=network_alone),
 }
+#: The rows that need no language model.
+STANDARD = ["lstm", "network", "ngrams"]
 
 
 class System:
@@ -61,6 +92,7 @@ class System:
         self.spec = spec
         variant = VARIANTS.get(spec) or Variant(BASELINES.get(spec, f"`{spec}`"), spec)
         self.title = variant.title
+        self.part = variant.part
         self._make = variant.make
         self._name, self._settings = ("", {}) if variant.make else parse_spec(variant.spec)
         self.random = variant.random and self._name not in BASELINES

@@ -64,7 +64,7 @@ from sklstm.training import (
     resolve_device,
     train,
 )
-from sklstm.validation import GEOMETRIC_MEAN, LabelledTexts, Validation, split_validation
+from sklstm.validation import ALIKE, ALONE, LabelledTexts, Validation, split_validation
 from sklstm.vectorizer import SPECIAL_TOKENS, SequenceVectorizer
 
 
@@ -83,9 +83,9 @@ class LSTMTextClassifier(
         Turns texts into token ids. None is ``SequenceVectorizer()``; its parameters can be set
         as ``vectorizer__min_df`` and so on either way.
     baseline : 'auto', estimator or None, default='auto'
-        A classifier of raw texts beside the network. The answer is softmax(logits /
-        ``temperature_`` + ``baseline_weight_`` * its log-probabilities), with the two numbers that
-        fit the texts set aside best, or the geometric mean of both where too few texts tell.
+        A classifier of raw texts beside the network. The answer is the weighted geometric mean of
+        their probabilities, with the weights that fit the texts set aside best, or equal ones where
+        too few texts tell.
         'auto' is a logistic regression on TF-IDF of words, pairs of words and characters inside
         words; with it, ``partial_fit`` trains the network alone. None is the pure LSTM.
     embedding_dim : int, default=128
@@ -236,8 +236,9 @@ class LSTMTextClassifier(
         What the logits are divided by.
     baseline_ : estimator or None
         The fitted baseline, by itself a classifier of texts.
-    baseline_weight_ : float
-        What its log-probabilities are multiplied by; 0 without one.
+    blend_weights_ : tuple of two floats
+        The answer is softmax(``blend_weights_[0]`` * logits / ``temperature_`` +
+        ``blend_weights_[1]`` * log-probabilities of the baseline). Without one, (1.0, 0.0).
     embedding_coverage_ : float or None
         Share of the tokens of the training texts, repetitions included, that had a vector in
         ``embeddings``; None without these.
@@ -502,12 +503,12 @@ class LSTMTextClassifier(
         )
         coverage = self._measure_coverage(vectors, ids, going_on)
         interrupted = train(net, batches, max_epochs=max_epochs)
-        blend, interrupted_later = self._find_blend(
+        temperature, blend, interrupted_later = self._calibrate(
             validation, net.module_, baseline, log_probabilities
         )
         # What comes next starts with fresh moments, so a pickle need not carry these.
         net.optimizer_.state.clear()
-        self._keep(classes, vectorizer, net, baseline, blend, rng, coverage)
+        self._keep(classes, vectorizer, net, baseline, temperature, blend, rng, coverage)
         if interrupted or interrupted_later:
             self._tell_interrupted()
         return self
@@ -574,8 +575,8 @@ class LSTMTextClassifier(
         coverage = self._measure_coverage(vectors, ids, going_on)
         interrupted = train(net, batches, max_epochs=1)
         baseline = self.baseline_ if going_on else None
-        blend = (self.temperature_, self.baseline_weight_) if going_on else (1.0, 0.0)
-        self._keep(classes, vectorizer, net, baseline, blend, rng, coverage)
+        temperature, blend = (self.temperature_, self.blend_weights_) if going_on else (1.0, ALONE)
+        self._keep(classes, vectorizer, net, baseline, temperature, blend, rng, coverage)
         if interrupted:
             self._tell_interrupted()
         return self
@@ -697,7 +698,7 @@ class LSTMTextClassifier(
         ids = self._encode(texts)
         answers = np.empty(len(ids), dtype=object)
         for k, (logits, *others) in enumerate(compute_sentences(self.net_.module_, ids)):
-            logits = logits.astype(np.float64) / self.temperature_
+            logits = self._scale(logits.astype(np.float64))
             answers[k] = (softmax(logits, axis=1), *others)
         return answers
 
@@ -712,11 +713,14 @@ class LSTMTextClassifier(
 
     def _predict_logits(self, texts):
         """Return the logits of network and baseline together."""
-        logits = compute_logits(self.net_.module_, self._encode(texts)) / self.temperature_
-        if self.baseline_weight_ > 0:
+        logits = self._scale(compute_logits(self.net_.module_, self._encode(texts)))
+        if self.blend_weights_[1] > 0:
             log_probabilities = compute_log_probabilities(self.baseline_, texts, self.classes_)
-            logits += self.baseline_weight_ * log_probabilities
+            logits += self.blend_weights_[1] * log_probabilities
         return logits
+
+    def _scale(self, logits):
+        return self.blend_weights_[0] * logits / self.temperature_
 
     def _encode(self, texts):
         return RaggedIds(*self.vectorizer_.transform_ragged(texts))
@@ -875,17 +879,15 @@ class LSTMTextClassifier(
         saw_all = len(data.texts) == len(everything.texts)
         return fitted if saw_all else fit(everything), log_probabilities
 
-    def _find_blend(self, validation, network, baseline, log_probabilities):
-        """Return temperature and baseline's weight, and whether the user interrupted the search."""
-        unknown = (1.0, 0.0) if baseline is None else GEOMETRIC_MEAN
+    def _calibrate(self, validation, network, baseline, log_probabilities):
+        """Return temperature, blend and whether the user interrupted the search for them."""
+        unknown = (1.0, ALONE if baseline is None else ALIKE)
         if validation is None or not self.calibrate:
-            return unknown, False
+            return *unknown, False
         try:
-            if baseline is None:
-                return (validation.temperature(network), 0.0), False
-            return validation.blend(network, log_probabilities), False
+            return *validation.calibrate(network, log_probabilities), False
         except KeyboardInterrupt:
-            return unknown, True
+            return *unknown, True
 
     def _network_settings(self, vectorizer, classes, generator, vectors):
         names = vectorizer.get_feature_names_out()
@@ -963,12 +965,12 @@ class LSTMTextClassifier(
             vectors.place(weight)
         return net
 
-    def _keep(self, classes, vectorizer, net, baseline, blend, rng, coverage):
+    def _keep(self, classes, vectorizer, net, baseline, temperature, blend, rng, coverage):
         """Set all learnt attributes together, so that a failed fit sets none."""
         self.classes_ = classes
         self.vectorizer_ = vectorizer
         self.net_ = net
-        self.temperature_, self.baseline_weight_ = blend
+        self.temperature_, self.blend_weights_ = temperature, blend
         self.baseline_ = baseline
         self.embedding_coverage_, self.vocabulary_coverage_ = coverage
         self._rng = rng

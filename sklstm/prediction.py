@@ -14,6 +14,8 @@ from sklstm.network import LSTMTextNetwork
 
 # So many texts are ids at a time: enough that texts of like length meet in a batch.
 TEXTS_PER_CHUNK = 2**13
+# Log loss, summed over all texts, that weights of a blend cost when they are 1 off equal ones.
+PENALTY_OF_BLEND = 10.0
 
 
 def answer_in_chunks(texts: list[str], answer: Callable[[list[str]], np.ndarray]) -> np.ndarray:
@@ -107,24 +109,25 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray
 
 
 def fit_blend(
-    logits: np.ndarray, log_probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray
-) -> tuple[float, float]:
-    """Return temperature and weight of the logarithmic opinion pool with the lowest log loss.
+    parts: list[np.ndarray], targets: np.ndarray, weights: np.ndarray
+) -> tuple[float, ...]:
+    """Return the weights of the logarithmic opinion pool with the lowest log loss.
 
-    The pool is softmax(logits / temperature + weight * log_probabilities), a weighted geometric
-    mean of two predictions (Genest & Zidek 1986). Its log loss is convex in 1 / temperature and
-    weight.
+    The pool is softmax(sum of weight * logits over the parts), a weighted geometric mean of
+    several predictions (Genest & Zidek 1986). Its log loss is convex in the weights. A small
+    penalty holds them to equal ones, which matters where there are few texts.
     """
     rows, shares = np.arange(len(targets)), weights / weights.sum()
-    parts = (logits, log_probabilities)
 
     def loss_and_gradient(scales):
-        pooled = scales[0] * logits + scales[1] * log_probabilities
+        pooled = sum(scale * part for scale, part in zip(scales, parts, strict=True))
         probabilities = softmax(pooled, axis=1)
         gradient = [
             shares @ ((probabilities * part).sum(axis=1) - part[rows, targets]) for part in parts
         ]
-        return mean_log_loss(pooled, targets, weights), np.array(gradient)
+        loss = mean_log_loss(pooled, targets, weights) + penalty * ((scales - equal) ** 2).sum()
+        return loss, np.array(gradient) + 2 * penalty * (scales - equal)
 
-    best = minimize(loss_and_gradient, x0=(0.5, 0.5), jac=True, bounds=((1e-2, 1e2), (0.0, 1e2)))
-    return 1.0 / float(best.x[0]), float(best.x[1])
+    equal, penalty = np.full(len(parts), 1 / len(parts)), PENALTY_OF_BLEND / len(targets)
+    best = minimize(loss_and_gradient, x0=equal, jac=True, bounds=[(0.0, 1e2)] * len(parts))
+    return tuple(best.x.tolist())

@@ -12,8 +12,9 @@ from sklstm.prediction import compute_logits, fit_blend, fit_temperature, mean_l
 
 # Fewer texts say too little of a temperature (Guo et al. 2017 use thousands).
 MIN_TEXTS_FOR_TEMPERATURE = 100
-# The temperature of one and the weight of the other, where two predictions count alike.
-GEOMETRIC_MEAN = (2.0, 0.5)
+# The weights of network and baseline: without one, and where both count alike (geometric mean).
+ALONE = (1.0, 0.0)
+ALIKE = (0.5, 0.5)
 
 
 class LabelledTexts(NamedTuple):
@@ -123,26 +124,25 @@ class Validation:
             raise ValueError(f"scoring must give a number on {where}; got {score}. {remedy}")
         return number
 
-    def temperature(self, network: LSTMTextNetwork) -> float:
-        """Return the temperature that calibrates the network, or 1 where too little tells it."""
-        if not self._tells_enough():
-            return 1.0
-        logits = compute_logits(network, self.ids)
-        return fit_temperature(logits, self.data.targets, self.data.weights)
+    def calibrate(
+        self, network: LSTMTextNetwork, log_probabilities: np.ndarray | None
+    ) -> tuple[float, tuple[float, float]]:
+        """Return the network's temperature, and the weights of network and baseline.
 
-    def blend(self, network: LSTMTextNetwork, log_probabilities: np.ndarray) -> tuple[float, float]:
-        """Return the temperature of the network and the weight of another's log-probabilities.
-
-        Where too little tells them, they are those of the geometric mean.
+        The weights are those of the logits, divided by the temperature, and of the baseline's
+        ``log_probabilities``, None where there is no baseline. Where too little tells them, the
+        temperature is 1 and the two count alike.
         """
-        if not self._tells_enough():
-            return GEOMETRIC_MEAN
+        targets, weights = self.data.targets, self.data.weights
+        all_classes = len(np.unique(targets)) == len(self.classes)
+        tells_enough = len(targets) >= MIN_TEXTS_FOR_TEMPERATURE and all_classes
+        if not tells_enough:
+            return 1.0, ALONE if log_probabilities is None else ALIKE
         logits = compute_logits(network, self.ids)
-        return fit_blend(logits, log_probabilities, self.data.targets, self.data.weights)
-
-    def _tells_enough(self):
-        all_classes = len(np.unique(self.data.targets)) == len(self.classes)
-        return len(self.data.targets) >= MIN_TEXTS_FOR_TEMPERATURE and all_classes
+        temperature = fit_temperature(logits, targets, weights)
+        if log_probabilities is None:
+            return temperature, ALONE
+        return temperature, fit_blend([logits / temperature, log_probabilities], targets, weights)
 
 
 class _Answers(ClassifierMixin, BaseEstimator):

@@ -704,10 +704,10 @@ def test_ctrl_c_while_judging_drops_the_unfinished_epoch(tiny):
 
 
 def test_ctrl_c_while_calibrating_keeps_the_training(tiny, monkeypatch):
-    def press(self, network):
+    def press(self, network, log_probabilities):
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr("sklstm.validation.Validation.temperature", press)
+    monkeypatch.setattr("sklstm.validation.Validation.calibrate", press)
     with pytest.warns(UserWarning, match="interrupted after 10 epochs"):
         tiny.set_params(n_iter_no_change=99).fit(*distinct())
     assert tiny.temperature_ == 1.0

@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklstm import LSTMLanguageModel, LSTMTextClassifier, SequenceVectorizer
 from tests.conftest import LABELS, TEXTS
 
-TINY = {"max_epochs": 2, "batch_size": 8, "lr": 0.01, "random_state": 0}
+TINY = {"baseline": None, "max_epochs": 2, "batch_size": 8, "lr": 0.01, "random_state": 0}
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from sklearn.metrics import make_scorer, roc_auc_score
 from sklstm.batching import RaggedIds
 from sklstm.prediction import compute_logits
 from sklstm.validation import (
+    ALONE,
     MIN_TEXTS_FOR_TEMPERATURE,
     LabelledTexts,
     Validation,
@@ -125,11 +126,15 @@ def test_without_a_scorer_the_log_loss_is_watched():
     [(MIN_TEXTS_FOR_TEMPERATURE - 1, None), (MIN_TEXTS_FOR_TEMPERATURE, np.zeros(100, dtype=int))],
 )
 def test_too_little_to_tell_the_temperature(n_texts, targets):
-    assert validation(n_texts=n_texts, targets=targets).temperature(build(n_classes=2)) == 1.0
+    assert validation(n_texts=n_texts, targets=targets).calibrate(build(n_classes=2), None) == (
+        1.0,
+        ALONE,
+    )
 
 
 def test_temperature_lowers_the_loss():
     judged, network = validation(n_texts=MIN_TEXTS_FOR_TEMPERATURE), build(n_classes=2)
     logits = compute_logits(network, judged.ids)
     judged.data = judged.data._replace(targets=logits.argmax(axis=1))
-    assert judged.temperature(network) < 1.0
+    temperature, blend = judged.calibrate(network, None)
+    assert temperature < 1.0 and blend == ALONE
