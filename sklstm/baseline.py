@@ -37,17 +37,29 @@ def fit_baseline(estimator, texts: list[str], labels: np.ndarray, weights: np.nd
     labels : ndarray of shape (n_texts,)
         Their labels.
     weights : ndarray of shape (n_texts,)
-        Their weights; where all are alike none are passed on.
+        Their weights; where all are alike none are passed on. They get a mean of 1, as in the
+        network's loss, since their sum would weigh against an estimator's penalty or prior.
 
     Raises
     ------
     ValueError
-        If the weights differ and the estimator takes none.
+        If the weights differ and the estimator takes none, or it cannot be fitted to these texts.
     """
-    weighted = {} if np.ptp(weights) == 0 else {_name_of_weights(estimator): weights}
-    # The weights are passed by the names below, whatever the user's own code is routed by.
-    with config_context(enable_metadata_routing=False):
-        return clone(estimator).fit(texts, labels, **weighted)
+    weighted = {}
+    if np.ptp(weights) > 0:
+        weighted[_name_of_weights(estimator)] = weights / weights.mean()
+    fresh = clone(estimator)
+    try:
+        # The weights are passed by the names below, whatever the user's own code is routed by.
+        with config_context(enable_metadata_routing=False):
+            return fresh.fit(texts, labels, **weighted)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "baseline must be an estimator that can be fitted to these raw texts, such as "
+            "make_pipeline(CountVectorizer(), MultinomialNB()); got the error "
+            f"{str(error).partition(chr(10))[0]!r} from {type(estimator).__name__}. Give another "
+            "one, or baseline=None."
+        ) from error
 
 
 def _name_of_weights(estimator) -> str:
@@ -68,7 +80,18 @@ def compute_log_probabilities(baseline, texts: list[str], classes: np.ndarray) -
     """Return the log-probabilities that a fitted baseline gives the classes, (n_texts, C).
 
     A class it has not seen, or gives less than one in a million, is given that.
+
+    Raises
+    ------
+    ValueError
+        If it knows other classes, as one that was fitted before and frozen may.
     """
+    others = np.setdiff1d(baseline.classes_, classes).tolist()
+    if others:
+        raise ValueError(
+            f"baseline must know the classes {classes.tolist()} only; got one that also knows "
+            f"{others}. Fit it to the same labels, or give another one."
+        )
     result = np.full((len(texts), len(classes)), np.log(SMALLEST_PROBABILITY))
     probabilities = np.asarray(baseline.predict_proba(texts), dtype=np.float64)
     columns = np.searchsorted(classes, baseline.classes_)

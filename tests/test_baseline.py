@@ -7,6 +7,7 @@ import torch
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import MultinomialNB
@@ -129,6 +130,29 @@ def test_a_class_it_has_not_seen_and_a_probability_of_0():
     np.testing.assert_allclose(result, np.log([[1e-6, 1e-6, 1.0]]))
 
 
+def test_classes_of_another_fit_are_refused(texts, labels):
+    other = clone(NAIVE_BAYES).fit(["good", "bad", "so so"], ["pos", "neg", "neutral"])
+    clf = build(baseline=FrozenEstimator(other), validation_fraction=0.3)
+    sentence = (
+        r"baseline must know the classes \['neg', 'pos'\] only; got one that also knows "
+        r"\['neutral'\]\. Fit it to the same labels, or give another one\."
+    )
+    with pytest.raises(ValueError, match=sentence):
+        clf.fit(texts, labels)
+    same = FrozenEstimator(clone(NAIVE_BAYES).fit(texts, labels))
+    assert clf.set_params(baseline=same).fit(texts, labels).score(texts, labels) > 0.7
+
+
+def test_what_reads_no_texts_is_refused_in_a_sentence(texts, labels):
+    sentence = (
+        r"baseline must be an estimator that can be fitted to these raw texts, such as "
+        r"make_pipeline\(CountVectorizer\(\), MultinomialNB\(\)\); got the error 'Expected 2D "
+        r"array, .*' from MultinomialNB\. Give another one, or baseline=None\."
+    )
+    with pytest.raises(ValueError, match=sentence):
+        build(baseline=MultinomialNB()).fit(texts, labels)
+
+
 @pytest.mark.parametrize("routing", [False, True])
 @pytest.mark.parametrize("baseline", ["auto", NAIVE_BAYES])
 def test_weights_reach_it(texts, labels, baseline, routing):
@@ -156,7 +180,19 @@ def test_a_plain_estimator_takes_weights_by_their_name():
             return super().fit(X, y)
 
     fitted = fit_baseline(Weighted(), ["x", "y"], np.array(["a", "b"]), np.array([1.0, 2.0]))
-    assert fitted.weights_.tolist() == [1.0, 2.0]
+    np.testing.assert_allclose(fitted.weights_, [2 / 3, 4 / 3])
+
+
+@pytest.mark.parametrize("baseline", ["auto", NAIVE_BAYES])
+def test_the_scale_of_the_weights_does_not_matter(texts, labels, baseline):
+    weights = np.where(labels == "pos", 2.0, 1.0)
+    large, small = (
+        build(baseline=baseline).fit(texts, labels, sample_weight=weights * scale)
+        for scale in (1.0, 1e-6)
+    )
+    probabilities = large.baseline_.predict_proba(texts)
+    assert np.ptp(probabilities[:, 0]) > 0.5
+    np.testing.assert_allclose(small.baseline_.predict_proba(texts), probabilities, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +245,7 @@ def test_what_is_no_classifier_is_refused(baseline):
 def test_a_failing_baseline_leaves_the_fit_before(texts, labels):
     clf = build().fit(texts, labels)
     before = clf.predict_proba(texts)
-    # Nothing is left of the texts: scikit-learn's own error.
+    # Nothing is left of the texts.
     clf.set_params(baseline=make_pipeline(CountVectorizer(min_df=99), MultinomialNB()))
     with pytest.raises(ValueError, match="min_df"):
         clf.fit(texts, labels)
