@@ -85,7 +85,7 @@ class LSTMTextClassifier(
     baseline : 'auto', estimator or None, default='auto'
         A classifier of raw texts beside the network. The answer is the weighted geometric mean of
         their probabilities, with the weights that fit the texts set aside best, or equal ones where
-        too few texts tell.
+        too few texts tell or ``calibrate`` is off.
         'auto' is a logistic regression on TF-IDF of words, pairs of words and characters inside
         words; with it, ``partial_fit`` trains the network alone. None is the pure LSTM.
     embedding_dim : int, default=128
@@ -132,7 +132,8 @@ class LSTMTextClassifier(
         word2vec (also .gz, .bz2, .xz), a mapping from token to a sequence of numbers, or
         ``KeyedVectors`` of gensim. A token is looked up as it is, then in lower case. Tokens
         without a vector are drawn at random, as all are with None. Read by the first call of
-        ``fit`` or ``partial_fit``; later ones that go on do not need it, nor does prediction.
+        ``fit`` or ``partial_fit``; later ones that go on read nothing, and do with None where
+        ``embedding_dim`` is set to the width. Prediction does not need it.
     freeze_embeddings : bool, default=False
         Whether the embedding stays as it is at the start of the call, those tokens without a vector
         included. Needs ``embeddings``, except to go on from an earlier call.
@@ -192,8 +193,9 @@ class LSTMTextClassifier(
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and vocabulary of the fit before.
     calibrate : bool, default=True
-        Whether the logits are divided by the temperature that fits the texts set aside best.
-        Off where these are fewer than 100, lack a class, or there are none.
+        Whether the logits are divided by the temperature that fits the texts set aside best, and
+        network and ``baseline`` weighted as fits these best, instead of alike. Off where they are
+        fewer than 100, lack a class, or there are none.
     callbacks : list of skorch callbacks or None, default=None
         Callbacks of skorch, instances or (name, instance) pairs; copied before use. The
         history they see has train_loss, valid_loss, valid_accuracy and, with ``scoring``,
@@ -488,7 +490,10 @@ class LSTMTextClassifier(
         vectors = self._find_vectors(vectorizer, going_on)
         batches = self._cut(ids, data, rng)
         validation = self._judge_by(held_out, vectorizer, classes, class_weights)
-        baseline, log_probabilities = self._fit_baseline(everything, data, held_out, classes)
+        estimator = choose_baseline(self.baseline, vectorizer)
+        baseline, log_probabilities = self._fit_baseline(
+            estimator, everything, data, held_out, classes
+        )
         max_epochs = count_epochs(self.max_epochs, n_batches=len(batches))
         net = self._build_net(
             self._network_settings(vectorizer, classes, generator, vectors),
@@ -860,12 +865,11 @@ class LSTMTextClassifier(
             )
         return Validation(held_out, ids, classes=classes, scoring=self.scoring)
 
-    def _fit_baseline(self, everything, data, held_out, classes):
+    def _fit_baseline(self, estimator, everything, data, held_out, classes):
         """Return the baseline, and its log-probabilities for the texts set aside.
 
         It gives these before it has seen them; what is kept has learnt from all texts.
         """
-        estimator = choose_baseline(self.baseline, self.vectorizer)
         if estimator is None or len(np.unique(data.targets)) < 2:
             return None, None
 

@@ -487,10 +487,22 @@ def go_on(net: TextNet, earlier: TextNet) -> None:
     """Give a new net the weights, the random state and the moments of an earlier one."""
     net.module_.load_state_dict(earlier.module_.state_dict())
     net.module_.generator.set_state(earlier.module_.generator.get_state())
-    # A copy, since torch shares the moments with the optimiser that loads them; and without the
-    # learning rate, which the earlier schedule may have brought to 0.
-    moments = copy.deepcopy(earlier.optimizer_.state_dict()["state"])
+    # A copy, since torch shares the moments with the optimiser that loads them; by name, since the
+    # groups, and with them torch's numbers, may be others now; and without the learning rate, which
+    # the earlier schedule may have brought to 0.
+    before = copy.deepcopy(earlier.optimizer_.state_dict()["state"])
+    earlier_number = _number_parameters(earlier)
+    numbers = {number: earlier_number[name] for name, number in _number_parameters(net).items()}
+    moments = {new: before[old] for new, old in numbers.items() if old in before}
     net.optimizer_.load_state_dict(net.optimizer_.state_dict() | {"state": moments})
+
+
+def _number_parameters(net: TextNet) -> dict[str, int]:
+    """Return the number that the optimiser's state has for each parameter."""
+    names = {parameter: name for name, parameter in net.module_.named_parameters()}
+    groups = net.optimizer_.param_groups
+    ordered = [parameter for group in groups for parameter in group["params"]]
+    return {names[parameter]: number for number, parameter in enumerate(ordered)}
 
 
 def train(net: TextNet, batches: TrainingBatches | TrainingWindows, *, max_epochs: int) -> bool:

@@ -180,3 +180,21 @@ def test_word_vectors_beside_it_are_refused_and_its_embedding_may_be_frozen(mode
         fitted(model, embeddings={"good": np.ones(6)})
     frozen = fitted(model, freeze_embeddings=True)
     assert torch.equal(frozen.net_.module_.embedding.weight, model.network_.embedding.weight)
+
+
+def test_the_baseline_has_the_tokens_of_the_language_model():
+    by_characters = SequenceVectorizer(analyzer="char")
+    model = LSTMLanguageModel(vectorizer=by_characters, embedding_dim=6, hidden_size=5)
+    model.set_params(max_epochs=1, random_state=0).fit(TEXTS)
+    tokens = fitted(model, baseline="auto").baseline_[0].token_places_
+    assert tokens and all(len(token) == 1 for token in tokens)
+
+
+@pytest.mark.parametrize("first", ["with", "without"])
+def test_partial_fit_keeps_its_moments_where_the_language_model_comes_or_goes(model, first):
+    sizes = {"embedding_dim": 6, "hidden_size": 5}
+    changing = LSTMTextClassifier(**TINY | sizes, pretrained=model if first == "with" else None)
+    changing.partial_fit(TEXTS, LABELS, classes=["neg", "pos"])
+    same = copy.deepcopy(changing).partial_fit(TEXTS, LABELS)
+    changing.set_params(pretrained=None if first == "with" else model).partial_fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(changing.predict_proba(TEXTS), same.predict_proba(TEXTS))
