@@ -497,7 +497,7 @@ def test_without_them_nothing_changes(tiny, fitted, texts, labels):
         (
             {"freeze_embeddings": True},
             "freeze_embeddings=True needs word vectors to freeze; got embeddings=None. Give "
-            "embeddings, or set freeze_embeddings=False",
+            "embeddings or pretrained, or set freeze_embeddings=False",
         ),
         (
             {"embeddings": VECTORS, "embedding_dim": 128, "warm_start": True},
