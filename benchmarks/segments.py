@@ -61,6 +61,7 @@ def build(reading, *, seed, options):
         vectorizer.set_params(max_length=options.max_length, keep=keep)
     return LSTMTextClassifier(
         vectorizer=vectorizer,
+        baseline=None,
         segments=int(segments) if segments.isdigit() else segments or None,
         max_epochs=options.max_epochs,
         random_state=seed,

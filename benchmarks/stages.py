@@ -127,11 +127,16 @@ def seconds_by_stage(train, test, *, plain, backend="auto"):
     """Return the seconds of each stage of one epoch and of prediction, from raw texts.
 
     ``plain`` takes the network of the comparison, otherwise the classifier's own settings hold:
-    dropout, average of the weights, schedule.
+    dropout, average of the weights, schedule. There is no baseline beside the network.
     """
     settings = PLAIN if plain else {}
     classifier = LSTMTextClassifier(
-        max_epochs=1, early_stopping=False, random_state=0, backend=backend, **settings
+        baseline=None,
+        max_epochs=1,
+        early_stopping=False,
+        random_state=0,
+        backend=backend,
+        **settings,
     )
     classifier.fit(train[0][:96], train[1][:96]).predict(test[0][:96])  # caches fill, kernels load
     result = {}

@@ -3,7 +3,7 @@
 A spec is the name of a system and, after a colon, parameters to set: ``lstm``,
 ``lstm:hidden_size=256,pooling=('max','mean')``, ``lstm:vectorizer__min_df=1``,
 ``tfidf:logisticregression__C=3``. Values are Python literals; a bare word is the baseline of that
-name, unfitted (``init=nbsvm``), or else a str (``cell=peephole``).
+name, unfitted (``baseline=nbsvm``), or else a str (``cell=peephole``).
 """
 
 import ast
