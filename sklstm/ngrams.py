@@ -87,6 +87,7 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
         counts = self._count(tokens, places, offsets)
         self.common_ = [_find_common(block) for block in counts]
         blocks = self._choose(counts)
+        del counts  # as large as what is chosen of them
         self.idf_ = [TfidfTransformer(sublinear_tf=True).fit(block) for block in blocks]
         return self._weigh(blocks)
 
@@ -133,8 +134,12 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
         return [words, pieces] if pieces.shape[1] else [words]
 
     def _weigh(self, blocks):
+        """Turn the counts into TF-IDF, in place, since they are the largest there is."""
         weights = (1.0, WEIGHT_OF_PIECES)
-        weighed = [w * f.transform(b) for w, f, b in zip(weights, self.idf_, blocks, strict=False)]
+        weighed = []
+        for weight, idf, block in zip(weights, self.idf_, blocks, strict=False):
+            weighed.append(idf.transform(block, copy=False))
+            weighed[-1].data *= weight
         return sparse.hstack(weighed, format="csr")
 
 
