@@ -887,7 +887,7 @@ def test_set_params_that_fails_changes_nothing(tiny):
     assert tiny.vectorizer is None
     tiny.set_params(vectorizer=SequenceVectorizer(min_df=3))
     tiny.set_params(vectorizer=None, vectorizer__max_df=7)
-    assert (tiny.vectorizer.min_df, tiny.vectorizer.max_df) == (1, 7)
+    assert (tiny.vectorizer.min_df, tiny.vectorizer.max_df) == ("auto", 7)
 
 
 def test_validation_texts_that_do_not_count_are_refused(fitted):
