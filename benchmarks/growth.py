@@ -106,6 +106,7 @@ def measure_point(*, n_texts, length, vocabulary, train, threads, backend):
     else:
         texts, targets = draw_texts(n_texts=n_texts, length=length, vocabulary=vocabulary)
     classifier = LSTMTextClassifier(
+        baseline=None,  # the network is what is measured
         vectorizer=SequenceVectorizer(max_features=vocabulary, max_length=None),
         max_epochs=1,
         early_stopping=False,
