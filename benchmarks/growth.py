@@ -106,8 +106,8 @@ def measure_point(*, n_texts, length, vocabulary, train, threads, backend):
     else:
         texts, targets = draw_texts(n_texts=n_texts, length=length, vocabulary=vocabulary)
     classifier = LSTMTextClassifier(
+        baseline=None,  # the network is what is measured
         vectorizer=SequenceVectorizer(min_df=1, max_features=vocabulary, max_length=None),
-        baseline=None,
         max_epochs=1,
         early_stopping=False,
         backend=backend,

@@ -60,8 +60,8 @@ def build(reading, *, seed, options):
     if keep != "all":
         vectorizer.set_params(max_length=options.max_length, keep=keep)
     return LSTMTextClassifier(
+        baseline=None,  # how the network reads is what is compared
         vectorizer=vectorizer,
-        baseline=None,
         segments=int(segments) if segments.isdigit() else segments or None,
         max_epochs=options.max_epochs,
         random_state=seed,

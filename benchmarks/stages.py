@@ -127,11 +127,11 @@ def seconds_by_stage(train, test, *, plain, backend="auto"):
     """Return the seconds of each stage of one epoch and of prediction, from raw texts.
 
     ``plain`` takes the network of the comparison, otherwise the classifier's own settings hold:
-    dropout, average of the weights, schedule. There is no baseline beside the network.
+    dropout, average of the weights, schedule.
     """
     settings = PLAIN if plain else {}
     classifier = LSTMTextClassifier(
-        baseline=None,
+        baseline=None,  # the network is what is measured
         max_epochs=1,
         early_stopping=False,
         random_state=0,

@@ -16,6 +16,7 @@ import pytest
 from sklearn.dummy import DummyClassifier
 from skorch.callbacks import Callback
 
+from sklstm import LSTMTextClassifier
 from sklstm.datasets import load_docstrings
 
 ROOT = Path(__file__).parent.parent
@@ -189,7 +190,8 @@ def test_baselines_named_in_a_spec_are_made(module, folder, monkeypatch):
     monkeypatch.setitem(systems.VARIANTS, "made", made)
     system = systems.System("made")
     assert system.make(task, 4) == ("docstrings", 4) and not system.random
-    assert system.title == "Made" and system.order == 5
+    assert system.title == "Made"
+    assert system.order == len(systems.BASELINES) + len(systems.VARIANTS) - 1
 
 
 @pytest.mark.parametrize("spec", ["lstm:3", "lstm:**a", "lstm:a=", "lstm:a=b(1)"])
@@ -240,7 +242,8 @@ def records(folder, part):
     return [json.loads(path.read_text()) for path in paths]
 
 
-TINY = "lstm:max_epochs=1,hidden_size=4,embedding_dim=4"
+TINY_SETTINGS = {"max_epochs": 1, "hidden_size": 4, "embedding_dim": 4}
+TINY = "lstm:" + ",".join(f"{name}={value}" for name, value in TINY_SETTINGS.items())
 
 
 @pytest.mark.slow
@@ -339,6 +342,31 @@ def test_an_interrupted_fit_is_not_kept(module, folder, results, monkeypatch):
     assert results.run(systems.System(TINY), task, 0, threads=1)["new"]
 
 
+def test_parts_are_judged_of_one_fit(module, folder, results, monkeypatch):
+    systems, task = module("systems"), module("tasks").load_task("docstrings", "validation")
+    for name, part in (
+        ("all", None),
+        ("net", systems.network_alone),
+        ("n", systems.baseline_alone),
+    ):
+        monkeypatch.setitem(systems.VARIANTS, name, systems.Variant(name, TINY, part=part))
+    fits, fit = [], LSTMTextClassifier.fit
+    monkeypatch.setattr(LSTMTextClassifier, "fit", lambda *a: fits.append(1) or fit(*a))
+    records = [
+        results.run(systems.System(name), task, 0, threads=1) for name in ("all", "net", "n")
+    ]
+    assert len(fits) == 1
+    assert len({record["log_loss"] for record in records}) == 3
+    assert [record["alone"] for record in records] == [True, False, False]  # no seconds of theirs
+    assert len({record["fit_s"] for record in records}) == 1
+    results.run(systems.System("net"), task, 1, threads=1)
+    assert len(fits) == 2
+    classifier = LSTMTextClassifier(random_state=0, **TINY_SETTINGS).fit(task.texts, task.labels)
+    judged = systems.baseline_alone(classifier).predict_proba(task.judged_texts)
+    right = classifier.classes_[judged.argmax(axis=1)] == task.judged_labels
+    assert records[2]["accuracy"] == pytest.approx(np.mean(right))
+
+
 def test_other_warnings_of_a_fit_pass(module):
     class Warns(DummyClassifier):
         def fit(self, X, y):
@@ -346,7 +374,7 @@ def test_other_warnings_of_a_fit_pass(module):
 
     task = SimpleNamespace(texts=["a"], labels=["b"])
     with pytest.raises(UserWarning, match="the texts are dull"):
-        module("runs").fit(Warns(), task)
+        module("runs").fit(Warns(), task, threads=1)
 
 
 @pytest.mark.parametrize("seconds, n_seeds", [(59.0, 5), (60.0, 3)])
