@@ -112,7 +112,8 @@ def test_a_model_thaws_from_the_head_down(model):
 
 def test_early_stopping_and_automatic_epochs_wait_for_all_to_thaw(model, monkeypatch):
     gradual = GRADUAL | {"max_epochs": "auto"}
-    stopped = fitted(model, **gradual, n_iter_no_change=1, lr=1e-30, ema=None)
+    judged = {"validation_fraction": 0.3, "n_iter_no_change": 1, "ema": None}
+    stopped = fitted(model, **gradual | judged | {"lr": 1e-30})
     assert stopped.n_iter_ == 4  # the third epoch is the first to count
     monkeypatch.setattr("sklstm.training.AUTO_UPDATES", 1)
     assert fitted(model, **gradual, early_stopping=False).n_iter_ == 5
