@@ -42,6 +42,7 @@ from sklstm.checks import (
     weigh_classes,
 )
 from sklstm.embeddings import check_embeddings, find_vectors
+from sklstm.fine_tuning import count_stages
 from sklstm.kernels.contract import CELLS
 from sklstm.kernels.dispatch import BACKENDS
 from sklstm.language_model import LSTMLanguageModel
@@ -52,7 +53,7 @@ from sklstm.prediction import (
     compute_pooled,
     compute_sentences,
 )
-from sklstm.pretraining import SLOWDOWN, find_start, keep_start
+from sklstm.pretraining import find_start, keep_start
 from sklstm.segments import Segment, mark_tokens
 from sklstm.training import (
     SCHEDULES,
@@ -172,10 +173,23 @@ class LSTMTextClassifier(
     lr_schedule : {'linear', 'cosine', 'constant'} or None, default='linear'
         How the learning rate falls to 0 (or does not) after rising over the first tenth of the
         updates. None leaves it alone, for an LRScheduler among the ``callbacks``.
+    layer_lr_decay : float, default=1.0
+        What the learning rate is multiplied by at each layer further down: the top layer of the
+        LSTM learns at ``lr * layer_lr_decay``, the one below it at ``lr * layer_lr_decay**2``, and
+        so on, last the embedding; pools and head learn at ``lr``. Meant for weights that have
+        learnt before, from ``pretrained``, ``embeddings`` or an earlier call; 1 / 2.6 is usual
+        there. 1 is the same rate for all.
+    gradual_unfreezing : bool, default=False
+        Whether ``fit`` trains pools and head alone in the first epoch, the top layer of the LSTM as
+        well from the second on, then the layers below one by one, and the embedding last (unless
+        ``freeze_embeddings``). Needs ``pretrained`` or ``embeddings``, and as many epochs. Early
+        stopping looks at no epoch before all is trained. ``partial_fit`` and a ``fit`` that goes on
+        by ``warm_start`` train all at once.
     batch_size : int, default=32
         Texts per update.
     max_epochs : int or 'auto', default='auto'
-        Most passes over the texts. 'auto' makes about 2,000 updates in 3 to 50 epochs.
+        Most passes over the texts. 'auto' makes about 2,000 updates in 3 to 50 epochs; with
+        ``gradual_unfreezing`` all of the network is trained in 3 of them at least.
     early_stopping : bool, default=True
         Whether to set texts aside, stop when they show no more progress, and keep the best
         weights. Classes too small to give a text (``validation_fraction`` of them rounds to 0)
@@ -261,7 +275,9 @@ class LSTMTextClassifier(
     categorization using LSTM for region embeddings, for the segments; Gal & Ghahramani (2016) for
     the dropout of whole columns; Merity, Keskar & Socher (2018) for that of weights; Guo et al.
     (2017) for the temperature; Miyato, Dai & Goodfellow (2017), Adversarial Training Methods for
-    Semi-Supervised Text Classification, for both kinds of perturbation.
+    Semi-Supervised Text Classification, for both kinds of perturbation; Howard & Ruder (2018),
+    Universal Language Model Fine-tuning for Text Classification, for ``layer_lr_decay`` and
+    ``gradual_unfreezing``.
 
     Examples
     --------
@@ -307,6 +323,8 @@ class LSTMTextClassifier(
         "ema": [Interval(numbers.Real, 0, 1, closed="neither"), None],
         "lr": [Interval(numbers.Real, 0, None, closed="neither")],
         "lr_schedule": [StrOptions(set(SCHEDULES)), None],
+        "layer_lr_decay": [Interval(numbers.Real, 0, 1, closed="right")],
+        "gradual_unfreezing": ["boolean"],
         "batch_size": [Interval(numbers.Integral, 1, None, closed="left")],
         "max_epochs": [Interval(numbers.Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "early_stopping": ["boolean"],
@@ -359,6 +377,8 @@ class LSTMTextClassifier(
         # training
         lr=2e-3,
         lr_schedule="linear",
+        layer_lr_decay=1.0,
+        gradual_unfreezing=False,
         batch_size=32,
         max_epochs="auto",
         early_stopping=True,
@@ -404,6 +424,8 @@ class LSTMTextClassifier(
         self.ema = ema
         self.lr = lr
         self.lr_schedule = lr_schedule
+        self.layer_lr_decay = layer_lr_decay
+        self.gradual_unfreezing = gradual_unfreezing
         self.batch_size = batch_size
         self.max_epochs = max_epochs
         self.early_stopping = early_stopping
@@ -480,6 +502,7 @@ class LSTMTextClassifier(
         held_out = self._check_validation(X_val, y_val, classes)
         class_weights = weigh_classes(self.class_weight, classes, data.targets)
         start = self._find_start(going_on)
+        n_stages = self._count_stages(going_on, start)
         rng, generator = self._random_sources(going_on)
         everything = data.weigh(class_weights)
         if held_out is None and self.early_stopping:
@@ -494,7 +517,7 @@ class LSTMTextClassifier(
         baseline, log_probabilities = self._fit_baseline(
             estimator, everything, data, held_out, classes
         )
-        max_epochs = count_epochs(self.max_epochs, n_batches=len(batches))
+        max_epochs = count_epochs(self.max_epochs, n_batches=len(batches), n_stages=n_stages)
         net = self._build_net(
             self._network_settings(vectorizer, classes, generator, vectors),
             device=device,
@@ -505,6 +528,7 @@ class LSTMTextClassifier(
             schedule=self.lr_schedule and Schedule(self.lr_schedule, max_epochs * len(batches)),
             ema=self.ema,
             validation=validation,
+            n_stages=n_stages,
         )
         coverage = self._measure_coverage(vectors, ids, going_on)
         interrupted = train(net, batches, max_epochs=max_epochs)
@@ -796,6 +820,26 @@ class LSTMTextClassifier(
         defaults = {name: p.default for name, p in signature(type(self)).parameters.items()}
         return find_start(self.pretrained, self.get_params(deep=False), defaults)
 
+    def _count_stages(self, going_on, start):
+        """Return in how many epochs the network thaws; 1 is all at once."""
+        if going_on or not self.gradual_unfreezing:
+            return 1
+        if self.pretrained is None and self.embeddings is None:
+            raise ValueError(
+                "gradual_unfreezing=True needs weights that have learnt before; got "
+                "pretrained=None and embeddings=None. Give one of them, or set "
+                "gradual_unfreezing=False."
+            )
+        num_layers = self.num_layers if start is None else start.sizes["num_layers"]
+        n_stages = count_stages(num_layers, freeze_embeddings=self.freeze_embeddings)
+        if self.max_epochs != "auto" and self.max_epochs < n_stages:
+            raise ValueError(
+                f"max_epochs must be at least {n_stages} with gradual_unfreezing=True, which thaws "
+                f"one layer an epoch; got {self.max_epochs}. Raise it, or set "
+                "gradual_unfreezing=False."
+            )
+        return n_stages
+
     def _vectorize(self, texts, going_on, start):
         """Return the vectorizer, fitted on the texts unless it was before, and their ids."""
         if going_on or start is not None:
@@ -936,6 +980,7 @@ class LSTMTextClassifier(
         schedule=None,
         ema=None,
         validation=None,
+        n_stages=1,
     ):
         """Return a net, with the weights of the net before if it goes on from there."""
         if start is not None:
@@ -958,7 +1003,8 @@ class LSTMTextClassifier(
             tol=self.tol,
             user_callbacks=self.callbacks,
             n_batches=n_batches,
-            slowdown=None if self.pretrained is None else SLOWDOWN,
+            layer_lr_decay=self.layer_lr_decay,
+            n_stages=n_stages,
         )
         if going_on:
             go_on(net, self.net_)

@@ -115,7 +115,9 @@ class LazyAdamW(torch.optim.AdamW):
         weight = self.embedding.weight
         grad, weight.grad = weight.grad, None
         _step_of_adamw(self)
-        if grad is not None:  # as it is where a callback has frozen the embedding
+        if grad is None:  # as it is where the embedding is frozen
+            self.rows.rest()
+        else:
             self.rows.step(grad, self._group())
             weight.grad = grad
         return loss
@@ -137,6 +139,7 @@ class Rows:
     def __init__(self, weight: Tensor, state: dict, average: float | None):
         self.weight, self.decay_of_average = weight, average
         self.n_averaged, self.newest_eps = 0, 0.0
+        self.rested = 1.0  # what is left of the average since the weights have been resting
         self.n_steps = int(state.get("step", 0))
         # Beside each other in memory, since they are always read together.
         n_kept = 2 if average is None else 3
@@ -218,12 +221,29 @@ class Rows:
                 self.catch_up(rows)
             self._put_back()
             self._start_anew()
+        if self.rested < 1.0:
+            self.average.lerp_(self.weight.detach(), 1.0 - self.rested)
+            self.rested = 1.0
+
+    def rest(self) -> None:
+        """Count an update that leaves all rows as they are, and brings their average nearer.
+
+        AdamW does nothing to a weight without a gradient: neither moments nor decay move it, and
+        the step does not count for its moments.
+        """
+        if self.decay_of_average is None:
+            return
+        if self.n_steps > self.first_step:
+            self.catch_up_all()  # from here on what is averaged is the same at each update
+        self.rested *= 1.0 - self._share_of_newest()
 
     def step(self, grad: Tensor, group: dict) -> None:
         """Update the rows of a sparse gradient (V, E); the others stay behind one step more.
 
         Ctrl-C may come between any two lines: the step counts when all is done.
         """
+        if self.rested < 1.0:
+            self.catch_up_all()
         rows, grad = self._rows_of(grad)
         if self.reading is None or not torch.equal(self.reading[0], rows):
             self.catch_up(rows)
@@ -257,11 +277,15 @@ class Rows:
 
     def _miss_average(self, k):
         """Carry the numbers of the average on to the k-th step; return the new weights' share."""
-        self.n_averaged += 1
-        share = (1.0 - self.decay_of_average) / (1.0 - self.decay_of_average**self.n_averaged)
+        share = self._share_of_newest()
         self.numbers[2:5, :k] *= 1.0 - share
         self.numbers[3:5, :k] += share * self.numbers[:2, :k]
         return share
+
+    def _share_of_newest(self):
+        """Count an update for the average; return the share of its weights."""
+        self.n_averaged += 1
+        return (1.0 - self.decay_of_average) / (1.0 - self.decay_of_average**self.n_averaged)
 
     def _rows_of(self, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Return the rows that have a gradient, each once, and their gradients."""

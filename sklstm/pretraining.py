@@ -17,11 +17,6 @@ SIZES = ("embedding_dim", "hidden_size", "num_layers", "bidirectional", "cell")
 #: Parameters of a vectorizer that may differ from the language model's: how much is read of a text.
 OWN = ("max_length", "keep")
 
-#: The learning rate of what comes from the language model, as a share of the other weights'
-#: (discriminative fine-tuning, Howard & Ruder 2018). In a first trial, 226 updates on 2,000 texts,
-#: 0.3 and 0.1 learnt too slowly, and so did a first epoch with all but pools and head frozen.
-SLOWDOWN = 1.0
-
 
 class Start(NamedTuple):
     """What a classifier takes over."""

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sklstm.adversarial import Adversary
 from sklstm.batching import Batch, TrainingBatches
+from sklstm.fine_tuning import list_rates, measure_depth
 from sklstm.kernels.memory import reused_memory
 from sklstm.network import LSTMTextNetwork
 from sklstm.optimizer import LazyAdamW
@@ -34,12 +35,17 @@ AUTO_UPDATES = 2_000
 AUTO_EPOCHS = (3, 50)
 
 
-def count_epochs(max_epochs: int | str, *, n_batches: int, fewest: int = AUTO_EPOCHS[0]) -> int:
-    """Return the number of epochs, ``"auto"`` resolved."""
+def count_epochs(
+    max_epochs: int | str, *, n_batches: int, fewest: int = AUTO_EPOCHS[0], n_stages: int = 1
+) -> int:
+    """Return the number of epochs, ``"auto"`` resolved.
+
+    A network that thaws in ``n_stages`` epochs gets the fewest once all of it is trained.
+    """
     if max_epochs != "auto":
         return max_epochs
     most = AUTO_EPOCHS[1]
-    return min(max(math.ceil(AUTO_UPDATES / n_batches), fewest), most)
+    return max(min(math.ceil(AUTO_UPDATES / n_batches), most), fewest + n_stages - 1)
 
 
 def resolve_device(device: str) -> str:
@@ -337,6 +343,59 @@ class Judge(Callback):
         self.judge = self.best_weights_ = None
 
 
+class Unfreezing(Callback):
+    """Trains pools and head alone at first; at each epoch that follows thaws what is next below.
+
+    A weight that does not ask for a gradient when training begins is left as it is.
+    """
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Note what is to thaw, and how deep it lies."""
+        n_layers = net.module_.lstm.num_layers
+        named = net.module_.named_parameters()
+        self.thawing_ = [(measure_depth(name, n_layers), p) for name, p in named if p.requires_grad]
+        self.deepest_ = 0
+
+    def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """Freeze all that lies deeper than this epoch goes."""
+        for depth, parameter in self.thawing_:
+            parameter.requires_grad_(depth <= self.deepest_)
+        self.deepest_ += 1
+
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        """Thaw what an early end has left frozen."""
+        for _, parameter in self.thawing_:
+            parameter.requires_grad_(True)
+        self.thawing_ = None
+
+
+class StoppingOnceThawed(EarlyStopping):
+    """skorch's EarlyStopping, which looks at no epoch before all of the network is trained.
+
+    Parameters
+    ----------
+    n_stages : int
+        The first epoch that counts, from 1.
+    monitor, lower_is_better, patience, threshold, threshold_mode
+        Of :class:`skorch.callbacks.EarlyStopping`.
+    """
+
+    def __init__(self, n_stages, monitor, lower_is_better, patience, threshold, threshold_mode):
+        super().__init__(
+            monitor=monitor,
+            lower_is_better=lower_is_better,
+            patience=patience,
+            threshold=threshold,
+            threshold_mode=threshold_mode,
+        )
+        self.n_stages = n_stages
+
+    def on_epoch_end(self, net, **kwargs):
+        """Ask for an end after ``patience`` epochs that were no better."""
+        if len(net.history) >= self.n_stages:
+            super().on_epoch_end(net, **kwargs)
+
+
 class Diverged(Callback):
     """Ends a training whose loss is no number any more; nothing after it could help."""
 
@@ -401,11 +460,14 @@ def build_net(
     tol: float = 0.0,
     user_callbacks: list | None = None,
     n_batches: int | None = None,
-    slowdown: float | None = None,
+    layer_lr_decay: float = 1.0,
+    n_stages: int = 1,
 ) -> TextNet:
     """Return an initialised net around a new network of these settings.
 
-    With ``slowdown`` the learning rate of embedding and LSTM is that share of ``lr``.
+    The learning rate of a weight is ``lr`` times ``layer_lr_decay`` to the power of its depth below
+    the head; with ``n_stages`` above 1 the network thaws from there on in so many epochs
+    (``fine_tuning.py``).
 
     The order of the callbacks is the order in which an epoch ends: the average of the weights
     is shown, judged, kept if it is the best, and printed.
@@ -419,11 +481,14 @@ def build_net(
             ("sklstm_schedule", LRScheduler("LambdaLR", lr_lambda=schedule, step_every="batch"))
         )
     callbacks.append(("sklstm_weights", Weights(ema)))
+    if n_stages > 1:
+        callbacks.append(("sklstm_unfreezing", Unfreezing()))
     if judge is not None:
         keep_best = patience is not None
         callbacks.append(("sklstm_judge", Judge(judge, monitor=monitor, keep_best=keep_best)))
     if patience is not None:
-        callbacks.append(("sklstm_early_stopping", _early_stopping(monitor, patience, tol)))
+        stopping = _early_stopping(monitor, patience, tol, n_stages)
+        callbacks.append(("sklstm_early_stopping", stopping))
     callbacks += _check_callbacks(user_callbacks or [])
     if verbose >= 2:
         callbacks.append(("sklstm_progress", ProgressBar(batches_per_epoch=n_batches)))
@@ -439,7 +504,7 @@ def build_net(
         optimizer=LazyAdamW,
         optimizer__fused=True,
         optimizer__weight_decay=weight_decay,
-        optimizer__param_groups=_group_parameters(None if slowdown is None else slowdown * lr),
+        optimizer__param_groups=_group_parameters(network, lr, layer_lr_decay),
         lr=lr,
         train_split=None,
         callbacks=callbacks,
@@ -449,14 +514,16 @@ def build_net(
     return net.initialize()
 
 
-def _group_parameters(lr_below: float | None) -> list[tuple[str, dict]]:
+def _group_parameters(network: dict, lr: float, layer_lr_decay: float) -> list[tuple[str, dict]]:
     """Return patterns of names, the first that fits counts, and the settings of the optimiser."""
     plain = {"weight_decay": 0.0}  # biases are not decayed, as is usual for AdamW
-    if lr_below is None:
-        return [("*bias*", plain)]
-    slow = {"lr": lr_below}
-    below = [("lstm.*bias*", plain | slow), ("lstm.*", slow), ("embedding.*", slow)]
-    return [*below, ("*bias*", plain)]
+    groups = [("*bias*", plain)]
+    if layer_lr_decay == 1.0:
+        return groups
+    below = []
+    for biases, weights, rate in list_rates(lr, layer_lr_decay, network["num_layers"]):
+        below += [(biases, plain | {"lr": rate}), (weights, {"lr": rate})]
+    return below + groups
 
 
 def _check_callbacks(callbacks: list) -> list:
@@ -473,8 +540,9 @@ def _check_callbacks(callbacks: list) -> list:
     return copy.deepcopy(callbacks)
 
 
-def _early_stopping(monitor: str, patience: int, tol: float) -> EarlyStopping:
-    return EarlyStopping(
+def _early_stopping(monitor: str, patience: int, tol: float, n_stages: int) -> EarlyStopping:
+    return StoppingOnceThawed(
+        n_stages=n_stages,
         monitor=monitor,
         lower_is_better=monitor == "valid_loss",
         patience=patience,
@@ -487,22 +555,19 @@ def go_on(net: TextNet, earlier: TextNet) -> None:
     """Give a new net the weights, the random state and the moments of an earlier one."""
     net.module_.load_state_dict(earlier.module_.state_dict())
     net.module_.generator.set_state(earlier.module_.generator.get_state())
-    # A copy, since torch shares the moments with the optimiser that loads them; by name, since the
-    # groups, and with them torch's numbers, may be others now; and without the learning rate, which
-    # the earlier schedule may have brought to 0.
-    before = copy.deepcopy(earlier.optimizer_.state_dict()["state"])
-    earlier_number = _number_parameters(earlier)
-    numbers = {number: earlier_number[name] for name, number in _number_parameters(net).items()}
-    moments = {new: before[old] for new, old in numbers.items() if old in before}
+    # A copy, since torch shares the moments with the optimiser that loads them; and without the
+    # learning rate, which the earlier schedule may have brought to 0.
+    moments = copy.deepcopy(earlier.optimizer_.state_dict()["state"])
+    # They are numbered group by group, and the groups follow from the learning rates.
+    names, place = _list_names(earlier), {name: k for k, name in enumerate(_list_names(net))}
+    moments = {place[names[k]]: moment for k, moment in moments.items()}
     net.optimizer_.load_state_dict(net.optimizer_.state_dict() | {"state": moments})
 
 
-def _number_parameters(net: TextNet) -> dict[str, int]:
-    """Return the number that the optimiser's state has for each parameter."""
+def _list_names(net: TextNet) -> list[str]:
+    """Return the names of the weights in the order in which the optimiser numbers them."""
     names = {parameter: name for name, parameter in net.module_.named_parameters()}
-    groups = net.optimizer_.param_groups
-    ordered = [parameter for group in groups for parameter in group["params"]]
-    return {names[parameter]: number for number, parameter in enumerate(ordered)}
+    return [names[p] for group in net.optimizer_.param_groups for p in group["params"]]
 
 
 def train(net: TextNet, batches: TrainingBatches | TrainingWindows, *, max_epochs: int) -> bool:

@@ -21,7 +21,7 @@ FLOORS = [
     {"kernels.autograd"},
     {"kernels.dispatch"},
     {"kernels"},
-    {"tokenizers", "checks", "datasets", "optimizer", "embeddings", "persistence"},
+    {"tokenizers", "checks", "datasets", "optimizer", "embeddings", "fine_tuning", "persistence"},
     {"vectorizer", "lstm", "segments"},
     {"network", "batching", "ngrams"},
     {"language_network", "windows"},

@@ -46,6 +46,22 @@ class Pair:
             share = (1 - DECAY) / (1 - DECAY**self.n_steps)
             self.average.lerp_(self.theirs.weight.detach(), share)
 
+    def rest(self, n_steps):
+        """Freeze both for so many updates, in which the average goes on."""
+        for embedding in (self.theirs, self.ours):
+            embedding.weight.requires_grad_(False)
+        for _ in range(n_steps):
+            self.n_steps += 1
+            for optimizer_ in (self.adamw, self.lazy):
+                optimizer_.zero_grad()
+            self.ours(torch.randperm(len(self.ours.weight))[:4])
+            self.adamw.step()
+            self.lazy.step()
+            share = (1 - DECAY) / (1 - DECAY**self.n_steps)
+            self.average.lerp_(self.theirs.weight.detach(), share)
+        for embedding in (self.theirs, self.ours):
+            embedding.weight.requires_grad_(True)
+
     def check(self, atol):
         rows = self.lazy.rows
         rows.catch_up_all()
@@ -137,6 +153,33 @@ def test_a_frozen_embedding_stays():
         pair.lazy.step()
     pair.lazy.rows.catch_up_all()
     assert torch.equal(pair.ours.weight, before) and torch.equal(pair.lazy.rows.average, before)
+
+
+@pytest.mark.parametrize("average", [None, DECAY])
+@pytest.mark.parametrize("n_first", [0, 1, 30])
+def test_an_embedding_may_thaw_and_freeze_again(average, n_first):
+    """Frozen updates count for the average alone, whose rows stand apart from the weights'."""
+    pair = Pair(average, eps=1e-30)
+    pair.run(n_first)
+    for n_rests in (1, 8):
+        pair.rest(n_rests)
+        pair.run(20)
+    pair.check(atol=1e-11)
+    pair.rest(5)
+    pair.check(atol=1e-11)
+    assert pair.lazy.rows.n_steps == n_first + 40 < pair.n_steps
+
+
+def test_resting_rows_are_averaged_when_someone_asks(monkeypatch):
+    """Not at each update, which would cost a pass over the vocabulary."""
+    pair = Pair(eps=1e-30)
+    pair.run(10)
+    pair.rest(1)
+    before = pair.lazy.rows.average.clone()
+    pair.rest(3)
+    assert torch.equal(pair.lazy.rows.average, before)
+    pair.check(atol=1e-11)
+    assert not torch.equal(pair.lazy.rows.average, before)
 
 
 def test_whoever_predicts_meanwhile_reads_rows_that_have_made_up():

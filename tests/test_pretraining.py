@@ -8,6 +8,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from skorch.callbacks import Callback
 
 from sklstm import LSTMLanguageModel, LSTMTextClassifier, SequenceVectorizer
 from tests.conftest import LABELS, TEXTS
@@ -65,11 +66,115 @@ def test_a_fit_changes_neither_the_model_nor_its_vectorizer(model):
     assert model.vectorizer_.max_length == 256
 
 
-def test_weights_of_the_model_may_learn_more_slowly(model, monkeypatch):
-    monkeypatch.setattr("sklstm.classifier.SLOWDOWN", 0.3)
-    groups = fitted(model, lr_schedule=None, lr=0.5).net_.optimizer_.param_groups
-    rates = {(round(group["lr"], 9), group["weight_decay"]) for group in groups}
-    assert rates == {(0.15, 0.0), (0.15, 0.01), (0.5, 0.0), (0.5, 0.01)}
+def rates_of(classifier):
+    groups = classifier.net_.optimizer_.param_groups
+    return {(round(group["lr"], 9), group["weight_decay"]) for group in groups}
+
+
+def test_weights_of_the_model_may_learn_more_slowly(model):
+    slow = {"lr_schedule": None, "lr": 0.5, "layer_lr_decay": 0.3}
+    expected = {(0.5, 0.0), (0.5, 0.01), (0.15, 0.0), (0.15, 0.01), (0.045, 0.01)}
+    estimator = fitted(model, **slow)
+    assert rates_of(estimator) == expected
+    assert rates_of(estimator.partial_fit(TEXTS, LABELS)) == expected
+    assert rates_of(fitted(None, **slow)) == expected  # a rate needs nothing learnt before
+    assert rates_of(fitted(model, **slow | {"layer_lr_decay": 1.0})) == {(0.5, 0.0), (0.5, 0.01)}
+
+
+class Trained(Callback):
+    """Notes in each epoch which weights are trained."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.epochs_ = []
+
+    def on_batch_begin(self, net, **kwargs):
+        parts = {n.split(".")[0] for n, p in net.module_.named_parameters() if p.requires_grad}
+        if not self.epochs_ or self.epochs_[-1] != parts:
+            self.epochs_.append(parts)
+
+
+def thawed(classifier):
+    return dict(classifier.net_.callbacks_)["trained"].epochs_
+
+
+GRADUAL = {"gradual_unfreezing": True, "max_epochs": 4, "callbacks": [("trained", Trained())]}
+ALL = {"head", "lstm", "embedding"}
+
+
+def test_a_model_thaws_from_the_head_down(model):
+    assert thawed(fitted(model, **GRADUAL)) == [{"head"}, {"head", "lstm"}, ALL]
+    frozen = fitted(model, **GRADUAL | {"freeze_embeddings": True, "max_epochs": 2})
+    assert thawed(frozen) == [{"head"}, {"head", "lstm"}]
+    assert torch.equal(frozen.net_.module_.embedding.weight, model.network_.embedding.weight)
+    vectors = fitted(None, embeddings={"good": np.ones(6)}, num_layers=2, **GRADUAL)
+    assert thawed(vectors) == [{"head"}, {"head", "lstm"}, ALL]
+
+
+def test_early_stopping_and_automatic_epochs_wait_for_all_to_thaw(model, monkeypatch):
+    gradual = GRADUAL | {"max_epochs": "auto"}
+    judged = {"validation_fraction": 0.3, "n_iter_no_change": 1, "ema": None}
+    stopped = fitted(model, **gradual | judged | {"lr": 1e-30})
+    assert stopped.n_iter_ == 4  # the third epoch is the first to count
+    monkeypatch.setattr("sklstm.training.AUTO_UPDATES", 1)
+    assert fitted(model, **gradual, early_stopping=False).n_iter_ == 5
+    assert fitted(model, max_epochs="auto", early_stopping=False).n_iter_ == 3
+
+
+def test_going_on_trains_all_at_once(model):
+    estimator = fitted(model, warm_start=True, **GRADUAL)
+    assert thawed(estimator.set_params(max_epochs=1).fit(TEXTS, LABELS)) == [ALL]
+    assert thawed(estimator.partial_fit(TEXTS, LABELS)) == [ALL]
+    anew = clone(estimator).partial_fit(TEXTS, LABELS, classes=["neg", "pos"])
+    assert thawed(anew) == [ALL]
+
+
+@pytest.mark.parametrize("settings", [{}, {"adversarial": 0.02, "virtual_adversarial": 0.02}])
+def test_thawing_is_repeatable_and_kept_by_clones_and_pickles(model, settings):
+    estimator = fitted(model, **GRADUAL | {"layer_lr_decay": 0.4}, **settings)
+    assert estimator.get_params()["layer_lr_decay"] == 0.4
+    assert estimator.get_params()["gradual_unfreezing"] is True
+    p = estimator.predict_proba(TEXTS)
+    again = clone(estimator).fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(again.predict_proba(TEXTS), p)
+    copied = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(copied.predict_proba(TEXTS), p)
+    for each in (copied, estimator):
+        each.partial_fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(copied.predict_proba(TEXTS), estimator.predict_proba(TEXTS))
+    assert abs(p - fitted(model, max_epochs=4, **settings).predict_proba(TEXTS)).max() > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"pretrained": None, "gradual_unfreezing": True},
+            "gradual_unfreezing=True needs weights that have learnt before; got pretrained=None "
+            "and embeddings=None. Give one of them, or set gradual_unfreezing=False.",
+        ),
+        (
+            {"gradual_unfreezing": True},
+            "max_epochs must be at least 3 with gradual_unfreezing=True, which thaws one layer an "
+            "epoch; got 2. Raise it, or set gradual_unfreezing=False.",
+        ),
+        (
+            {"gradual_unfreezing": True, "freeze_embeddings": True, "max_epochs": 1},
+            "max_epochs must be at least 2 with",
+        ),
+        ({"gradual_unfreezing": "yes"}, "The 'gradual_unfreezing' parameter of LSTMTextClass"),
+        ({"layer_lr_decay": 0.0}, "The 'layer_lr_decay' parameter of LSTMTextClassifier must be"),
+        ({"layer_lr_decay": 2.6}, "The 'layer_lr_decay' parameter of LSTMTextClassifier must be"),
+    ],
+    ids=str,
+)
+def test_what_cannot_thaw_is_refused_and_loses_nothing(model, settings, sentence):
+    estimator = fitted(model)
+    before, source = estimator.predict_proba(TEXTS), np.random.RandomState(0)
+    with pytest.raises(ValueError) as caught:
+        estimator.set_params(**settings, random_state=source).fit(TEXTS, LABELS)
+    assert sentence in str(caught.value)
+    np.testing.assert_array_equal(estimator.predict_proba(TEXTS), before)
+    assert source.randint(10**9) == np.random.RandomState(0).randint(10**9)
 
 
 def test_a_clone_starts_from_the_same_model(model):

@@ -49,6 +49,13 @@ def test_epochs(max_epochs, n_batches, expected):
         assert epochs == expected
 
 
+def test_automatic_epochs_leave_room_to_thaw():
+    assert count_epochs("auto", n_batches=10**6, n_stages=4) == 6
+    assert count_epochs("auto", n_batches=200, n_stages=4) == 10
+    assert count_epochs("auto", n_batches=1, n_stages=60) == 62
+    assert count_epochs(4, n_batches=1, n_stages=4) == 4
+
+
 def test_schedule_rises_then_falls():
     linear = [Schedule("linear", 100)(k) for k in range(101)]
     assert linear[:2] == [0.1, 0.2] and linear[9] == 1.0 == max(linear)
