@@ -177,6 +177,8 @@ def describe(value):
         return [describe(item) for item in value]
     if isinstance(value, np.ndarray):
         return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
+    if isinstance(value, Path):  # what stands in the file, wherever that is
+        return hashlib.sha256(value.read_bytes()).hexdigest()
     if callable(value):
         return getattr(value, "__qualname__", type(value).__qualname__)
     return repr(value)

@@ -454,12 +454,24 @@ class LSTMTextClassifier(
         Returns
         -------
         self : LSTMTextClassifier
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter, or one of a baseline that is no estimator.
         """
         nested = {name for name in params if name.startswith("vectorizer__")}
         if nested and params.get("vectorizer", self.vectorizer) is None:
             values = {name.removeprefix("vectorizer__"): params[name] for name in nested}
             others = {name: value for name, value in params.items() if name not in nested}
             params = others | {"vectorizer": SequenceVectorizer().set_params(**values)}
+        of_baseline = [name for name in params if name.startswith("baseline__")]
+        baseline = params.get("baseline", self.baseline)
+        if of_baseline and baseline in ("auto", None):
+            raise ValueError(
+                f"{of_baseline[0]} needs an estimator as baseline; got baseline={baseline!r}. Set "
+                "baseline to a classifier of raw texts first."
+            )
         return super().set_params(**params)
 
     def __sklearn_clone__(self):
@@ -693,9 +705,9 @@ class LSTMTextClassifier(
     def predict_segments(self, X):
         """Return the sentences of the texts and what each says by itself.
 
-        What the network adds to the logarithms of the text's probabilities is, up to a constant,
-        the mean of its sentences', weighted by ``weight``; with ``baseline=None`` that is all.
-        Needs ``segments='sentence'``.
+        That is the network's opinion: its logarithms of the text's probabilities are, up to a
+        constant, the mean of the sentences', weighted by ``weight``. What a baseline adds to them
+        has no sentences. Needs ``segments='sentence'``.
 
         Parameters
         ----------
@@ -727,7 +739,7 @@ class LSTMTextClassifier(
         ids = self._encode(texts)
         answers = np.empty(len(ids), dtype=object)
         for k, (logits, *others) in enumerate(compute_sentences(self.net_.module_, ids)):
-            logits = self._scale(logits.astype(np.float64))
+            logits = logits.astype(np.float64) / self.temperature_
             answers[k] = (softmax(logits, axis=1), *others)
         return answers
 
@@ -742,14 +754,13 @@ class LSTMTextClassifier(
 
     def _predict_logits(self, texts):
         """Return the logits of network and baseline together."""
-        logits = self._scale(compute_logits(self.net_.module_, self._encode(texts)))
-        if self.blend_weights_[1] > 0:
+        of_network, of_baseline = self.blend_weights_
+        logits = compute_logits(self.net_.module_, self._encode(texts)) / self.temperature_
+        logits *= of_network
+        if of_baseline > 0:
             log_probabilities = compute_log_probabilities(self.baseline_, texts, self.classes_)
-            logits += self.blend_weights_[1] * log_probabilities
+            logits += of_baseline * log_probabilities
         return logits
-
-    def _scale(self, logits):
-        return self.blend_weights_[0] * logits / self.temperature_
 
     def _encode(self, texts):
         return RaggedIds(*self.vectorizer_.transform_ragged(texts))

@@ -219,6 +219,10 @@ def test_descriptions_tell_configurations_apart(module, folder):
     values = {"a": np.arange(3), "b": [np.mean, (1, None)]}
     assert systems.describe(values) == systems.describe(dict(values))
     assert systems.describe(values) != systems.describe(values | {"a": np.arange(1, 4)})
+    for name, content in (("one", "same"), ("two", "same"), ("three", "other")):
+        (folder / name).write_text(content)
+    files = [systems.describe(folder / name) for name in ("one", "two", "three")]
+    assert files[0] == files[1] != files[2]  # the content counts, not the place
 
 
 # Runs and tables

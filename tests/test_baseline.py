@@ -250,3 +250,13 @@ def test_a_failing_baseline_leaves_the_fit_before(texts, labels):
     with pytest.raises(ValueError, match="min_df"):
         clf.fit(texts, labels)
     np.testing.assert_array_equal(clf.predict_proba(texts), before)
+
+
+@pytest.mark.parametrize("baseline", ["auto", None])
+def test_parameters_of_a_baseline_that_is_no_estimator_are_refused(baseline):
+    clf = build(baseline=baseline)
+    with pytest.raises(ValueError, match="baseline__alpha needs an estimator as baseline; got bas"):
+        clf.set_params(baseline__alpha=0.1, lr=1.0)
+    assert clf.lr == TINY["lr"]
+    clf.set_params(baseline=MultinomialNB(), baseline__alpha=0.1)
+    assert clf.baseline.alpha == 0.1
