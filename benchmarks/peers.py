@@ -85,6 +85,7 @@ class Ours:
             "weight_dropout": 0.0,
             "zoneout": 0.0,
             "segments": None,
+            "marks": None,
             "precision": "auto",
             "cell": "lstm",
             "backend": self.backend,
