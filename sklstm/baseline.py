@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
@@ -10,6 +11,8 @@ from sklstm.ngrams import make_ngram_classifier
 
 # A class that a baseline rules out is not impossible, and its logarithm must be a number.
 SMALLEST_PROBABILITY = 1e-6
+# These pass weights on to what they are made of, but do not say so in the signature of fit.
+ENSEMBLES = (VotingClassifier, StackingClassifier)
 
 
 def choose_baseline(baseline, vectorizer):
@@ -64,16 +67,20 @@ def fit_baseline(estimator, texts: list[str], labels: np.ndarray, weights: np.nd
 
 def _name_of_weights(estimator) -> str:
     """Return the argument of ``fit`` that takes the weights of texts."""
-    if has_fit_parameter(estimator, "sample_weight"):
+    if _takes_weights(estimator):
         return "sample_weight"
     if isinstance(estimator, Pipeline):
         name, last = estimator.steps[-1]
-        if has_fit_parameter(last, "sample_weight"):
+        if _takes_weights(last):
             return f"{name}__sample_weight"
     raise ValueError(
         "baseline must be an estimator whose fit takes sample_weight, since texts or classes have "
         f"different weights; got {estimator!r}. Give another one, or baseline=None."
     )
+
+
+def _takes_weights(estimator):
+    return isinstance(estimator, ENSEMBLES) or has_fit_parameter(estimator, "sample_weight")
 
 
 def compute_log_probabilities(baseline, texts: list[str], classes: np.ndarray) -> np.ndarray:

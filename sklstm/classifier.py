@@ -65,7 +65,7 @@ from sklstm.training import (
     resolve_device,
     train,
 )
-from sklstm.validation import ALIKE, ALONE, LabelledTexts, Validation, split_validation
+from sklstm.validation import ALONE, EXPECTED, LabelledTexts, Validation, split_validation
 from sklstm.vectorizer import SPECIAL_TOKENS, SequenceVectorizer
 
 
@@ -85,10 +85,11 @@ class LSTMTextClassifier(
         as ``vectorizer__min_df`` and so on either way.
     baseline : 'auto', estimator or None, default='auto'
         A classifier of raw texts beside the network. The answer is the weighted geometric mean of
-        their probabilities, with the weights that fit the texts set aside best, or equal ones where
-        too few texts tell or ``calibrate`` is off.
-        'auto' is a logistic regression on TF-IDF of words, pairs of words and characters inside
-        words; with it, ``partial_fit`` trains the network alone. None is the pure LSTM.
+        their probabilities, with the weights that fit the texts set aside best; without such texts,
+        or with ``calibrate`` off, a third is the network's and two thirds are the baseline's.
+        'auto' is the mean of two linear models of words, pairs of words and characters inside
+        words: a logistic regression on their TF-IDF, and one on naive Bayes' log-count ratios
+        (NB-SVM); with it, ``partial_fit`` trains the network alone. None is the pure LSTM.
     embedding_dim : int, default=128
         Numbers that describe a token. Left at its default, it is the width of ``embeddings`` where
         these are given; another number must equal that width.
@@ -207,9 +208,9 @@ class LSTMTextClassifier(
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and vocabulary of the fit before.
     calibrate : bool, default=True
-        Whether the logits are divided by the temperature that fits the texts set aside best, and
-        network and ``baseline`` weighted as fits these best, instead of alike. Off where they are
-        fewer than 100, lack a class, or there are none.
+        Whether the logits are divided by the temperature that fits the texts set aside best, unless
+        these are fewer than 100 or lack a class, and network and ``baseline`` weighted as fits them
+        best.
     callbacks : list of skorch callbacks or None, default=None
         Callbacks of skorch, instances or (name, instance) pairs; copied before use. The
         history they see has train_loss, valid_loss, valid_accuracy and, with ``scoring``,
@@ -940,7 +941,7 @@ class LSTMTextClassifier(
 
     def _calibrate(self, validation, network, baseline, log_probabilities):
         """Return temperature, blend and whether the user interrupted the search for them."""
-        unknown = (1.0, ALONE if baseline is None else ALIKE)
+        unknown = (1.0, ALONE if baseline is None else EXPECTED)
         if validation is None or not self.calibrate:
             return *unknown, False
         try:

@@ -14,7 +14,7 @@ from sklstm.network import LSTMTextNetwork
 
 # So many texts are ids at a time: enough that texts of like length meet in a batch.
 TEXTS_PER_CHUNK = 2**13
-# Log loss, summed over all texts, that weights of a blend cost when they are 1 off equal ones.
+# Log loss, summed over all texts, that a weight of a blend costs when it is 1 off what was expected.
 PENALTY_OF_BLEND = 10.0
 
 
@@ -109,13 +109,17 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray
 
 
 def fit_blend(
-    parts: list[np.ndarray], targets: np.ndarray, weights: np.ndarray
+    parts: list[np.ndarray],
+    targets: np.ndarray,
+    weights: np.ndarray,
+    *,
+    expected: tuple[float, ...],
 ) -> tuple[float, ...]:
     """Return the weights of the logarithmic opinion pool with the lowest log loss.
 
     The pool is softmax(sum of weight * logits over the parts), a weighted geometric mean of
     several predictions (Genest & Zidek 1986). Its log loss is convex in the weights. A small
-    penalty holds them to equal ones, which matters where there are few texts.
+    penalty holds them to the ``expected`` ones, which matters where there are few texts.
     """
     rows, shares = np.arange(len(targets)), weights / weights.sum()
 
@@ -125,9 +129,9 @@ def fit_blend(
         gradient = [
             shares @ ((probabilities * part).sum(axis=1) - part[rows, targets]) for part in parts
         ]
-        loss = mean_log_loss(pooled, targets, weights) + penalty * ((scales - equal) ** 2).sum()
-        return loss, np.array(gradient) + 2 * penalty * (scales - equal)
+        loss = mean_log_loss(pooled, targets, weights) + penalty * ((scales - middle) ** 2).sum()
+        return loss, np.array(gradient) + 2 * penalty * (scales - middle)
 
-    equal, penalty = np.full(len(parts), 1 / len(parts)), PENALTY_OF_BLEND / len(targets)
-    best = minimize(loss_and_gradient, x0=equal, jac=True, bounds=[(0.0, 1e2)] * len(parts))
+    middle, penalty = np.array(expected), PENALTY_OF_BLEND / len(targets)
+    best = minimize(loss_and_gradient, x0=middle, jac=True, bounds=[(0.0, 1e2)] * len(parts))
     return tuple(best.x.tolist())

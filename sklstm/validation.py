@@ -12,9 +12,10 @@ from sklstm.prediction import compute_logits, fit_blend, fit_temperature, mean_l
 
 # Fewer texts say too little of a temperature (Guo et al. 2017 use thousands).
 MIN_TEXTS_FOR_TEMPERATURE = 100
-# The weights of network and baseline: without one, and where both count alike (geometric mean).
+# The weights of network and baseline: without one, and before any text has told them. On a few
+# hundred texts, where none can tell, the network has learnt the less of the two.
 ALONE = (1.0, 0.0)
-ALIKE = (0.5, 0.5)
+EXPECTED = (1 / 3, 2 / 3)
 
 
 class LabelledTexts(NamedTuple):
@@ -130,19 +131,18 @@ class Validation:
         """Return the network's temperature, and the weights of network and baseline.
 
         The weights are those of the logits, divided by the temperature, and of the baseline's
-        ``log_probabilities``, None where there is no baseline. Where too little tells them, the
-        temperature is 1 and the two count alike.
+        ``log_probabilities``, None where there is no baseline. Where too little tells the
+        temperature it is 1; the weights are held to what is expected of them, and need less.
         """
         targets, weights = self.data.targets, self.data.weights
         all_classes = len(np.unique(targets)) == len(self.classes)
-        tells_enough = len(targets) >= MIN_TEXTS_FOR_TEMPERATURE and all_classes
-        if not tells_enough:
-            return 1.0, ALONE if log_probabilities is None else ALIKE
-        logits = compute_logits(network, self.ids)
-        temperature = fit_temperature(logits, targets, weights)
+        logits, temperature = compute_logits(network, self.ids), 1.0
+        if len(targets) >= MIN_TEXTS_FOR_TEMPERATURE and all_classes:
+            temperature = fit_temperature(logits, targets, weights)
         if log_probabilities is None:
             return temperature, ALONE
-        return temperature, fit_blend([logits / temperature, log_probabilities], targets, weights)
+        parts = [logits / temperature, log_probabilities]
+        return temperature, fit_blend(parts, targets, weights, expected=EXPECTED)
 
 
 class _Answers(ClassifierMixin, BaseEstimator):

@@ -6,6 +6,7 @@ import sklearn
 import torch
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.ensemble import VotingClassifier
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -17,10 +18,15 @@ from sklearn.pipeline import make_pipeline
 from sklstm import LSTMTextClassifier
 from sklstm.baseline import compute_log_probabilities, fit_baseline
 from sklstm.prediction import compute_logits
-from sklstm.validation import ALIKE, ALONE
+from sklstm.validation import ALONE, EXPECTED
 from tests.conftest import LABELS, TEXTS, TINY
 
 NAIVE_BAYES = make_pipeline(CountVectorizer(), MultinomialNB())
+
+ENSEMBLE = make_pipeline(
+    CountVectorizer(),
+    VotingClassifier([("bayes", MultinomialNB()), ("linear", LogisticRegression())], voting="soft"),
+)
 
 
 def build(**params):
@@ -59,7 +65,7 @@ def test_the_answer_is_the_weighted_geometric_mean():
     of_network, of_baseline = clf.blend_weights_
     assert of_baseline > 0
     logits = compute_logits(clf.net_.module_, clf._encode(texts)) / clf.temperature_
-    logits = of_network * logits + of_baseline * clf.baseline_.predict_log_proba(texts)
+    logits = of_network * logits + of_baseline * np.log(clf.baseline_.predict_proba(texts))
     np.testing.assert_allclose(clf.predict_proba(texts), softmax(logits, axis=1), atol=1e-9)
     np.testing.assert_allclose(clf.predict_log_proba(texts), log_softmax(logits, axis=1), atol=1e-9)
     np.testing.assert_allclose(clf.decision_function(texts), logits[:, 1] - logits[:, 0], atol=1e-9)
@@ -98,12 +104,17 @@ def test_given_validation_texts_are_never_learnt_from(monkeypatch):
     assert [fit[0] for fit in Recorder.fits] == [texts[:200]]
 
 
-@pytest.mark.parametrize(
-    "params", [{"early_stopping": False}, {"calibrate": False}, {"validation_fraction": 0.05}]
-)
-def test_the_geometric_mean_where_nothing_tells_the_weights(params):
+@pytest.mark.parametrize("params", [{"early_stopping": False}, {"calibrate": False}])
+def test_the_expected_weights_where_nothing_tells_them(params):
     clf = build(**params).fit(*distinct(600))
-    assert clf.temperature_ == 1.0 and clf.blend_weights_ == ALIKE
+    assert clf.temperature_ == 1.0 and clf.blend_weights_ == EXPECTED
+
+
+def test_few_texts_tell_the_weights_but_no_temperature():
+    clf = build(validation_fraction=0.05, lr=1e-9).fit(*distinct(600))
+    assert clf.temperature_ == 1.0
+    assert clf.blend_weights_ != EXPECTED
+    assert clf.blend_weights_[1] > EXPECTED[1]  # than a network that has learnt nothing
 
 
 def test_a_baseline_that_tells_nothing_changes_no_label_and_a_good_one_does():
@@ -154,7 +165,7 @@ def test_what_reads_no_texts_is_refused_in_a_sentence(texts, labels):
 
 
 @pytest.mark.parametrize("routing", [False, True])
-@pytest.mark.parametrize("baseline", ["auto", NAIVE_BAYES])
+@pytest.mark.parametrize("baseline", ["auto", NAIVE_BAYES, ENSEMBLE])
 def test_weights_reach_it(texts, labels, baseline, routing):
     weights = np.where(labels == "pos", 10.0, 1.0)
     with sklearn.config_context(enable_metadata_routing=routing):

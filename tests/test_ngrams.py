@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from sklstm import SequenceVectorizer
 from sklstm.datasets import load_docstrings
+from sklstm.naive_bayes import NaiveBayesLogisticRegression
 from sklstm.ngrams import NgramVectorizer, make_ngram_classifier
 from sklstm.tokenizers import tokenize
 from tests.conftest import TEXTS
@@ -87,6 +88,11 @@ def test_it_is_cloned_pickled_and_repeatable():
     model = make_ngram_classifier(SequenceVectorizer(lowercase=False))
     labels = [0, 1] * (len(TEXTS) // 2)
     fitted = clone(model).fit(TEXTS, labels)
-    assert isinstance(fitted[-1], LogisticRegression)
+    logistic, bayes = fitted[-1].estimators_
+    features = fitted[0].transform(TEXTS)
+    mean = (logistic.predict_proba(features) + bayes.predict_proba(features)) / 2
+    np.testing.assert_allclose(fitted.predict_proba(TEXTS), mean)
+    assert isinstance(logistic, LogisticRegression)
+    assert isinstance(bayes, NaiveBayesLogisticRegression)
     again = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_array_equal(fitted.predict_proba(TEXTS), again.predict_proba(TEXTS))

@@ -1,0 +1,114 @@
+"""Naive Bayes' ratios, then a regression: what the formulas of Wang & Manning (2012) say."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.naive_bayes import MultinomialNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from sklstm.datasets import load_docstrings
+from sklstm.naive_bayes import NaiveBayesLogisticRegression
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def counts():
+    docstrings = load_docstrings()
+    features = CountVectorizer(max_features=200).fit_transform(docstrings.data)
+    return sparse.csr_array(features, dtype=np.float64), docstrings.target
+
+
+def by_formula(X, y):
+    """Return the regression of binary features times r, in dense arrays."""
+    binary = (X.toarray() > 0).astype(float)
+    positive = y == np.unique(y)[-1]
+    p, q = 1 + binary[positive].sum(axis=0), 1 + binary[~positive].sum(axis=0)
+    ratio = np.log((p / p.sum()) / (q / q.sum()))
+    return make_pipeline(
+        FunctionTransformer(lambda Z: (Z.toarray() > 0) * ratio),
+        LogisticRegression(C=0.3, max_iter=1000),
+    ).fit(X, positive)
+
+
+def test_two_classes(counts):
+    X, y = counts
+    positive = y == y[0]
+    expected = by_formula(X, positive).predict_proba(X)
+    found = NaiveBayesLogisticRegression().fit(X, positive)
+    np.testing.assert_allclose(found.predict_proba(X), expected, atol=1e-4)
+
+
+def test_many_classes_are_one_against_the_rest(counts):
+    X, y = counts
+    model = NaiveBayesLogisticRegression().fit(X, y)
+    assert len(model.ratios_) == len(np.unique(y)) > 2
+    alone = np.stack(
+        [by_formula(X, y == label).predict_proba(X)[:, 1] for label in model.classes_], 1
+    )
+    expected = alone / alone.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(model.predict_proba(X), expected, atol=1e-4)
+    assert (model.predict(X) == model.classes_[expected.argmax(axis=1)]).mean() > 0.999
+
+
+def test_the_ratios_are_those_of_naive_bayes(counts):
+    X, y = counts
+    positive = y == y[0]
+    model = NaiveBayesLogisticRegression(alpha=0.5).fit(X, positive)
+    bayes = MultinomialNB(alpha=0.5).fit(X > 0, positive)
+    expected = bayes.feature_log_prob_[1] - bayes.feature_log_prob_[0]
+    np.testing.assert_allclose(model.ratios_[0], expected, atol=1e-12)
+
+
+def test_values_do_not_count(counts):
+    X, y = counts
+    other = X.copy()
+    other.data *= RNG.random(len(other.data)) + 0.1
+    models = [NaiveBayesLogisticRegression().fit(features, y) for features in (X, other)]
+    np.testing.assert_array_equal(models[0].predict_proba(X), models[1].predict_proba(other))
+
+
+def test_a_weight_is_a_text_so_many_times(counts):
+    X, y = counts
+    weights = RNG.integers(3, size=len(y))
+    rows = np.repeat(np.arange(len(y)), weights)
+    weighted = NaiveBayesLogisticRegression().fit(X, y, sample_weight=weights.astype(float))
+    repeated = NaiveBayesLogisticRegression().fit(X[rows], y[rows])
+    np.testing.assert_allclose(weighted.ratios_, repeated.ratios_, atol=1e-12)
+    np.testing.assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), atol=1e-3)
+
+
+def test_it_beats_both_of_its_parts(counts):
+    """On texts it has not seen, which is what it is for."""
+    X, y = counts
+    rows = RNG.permutation(len(y))
+    train, test = rows[: len(y) // 2], rows[len(y) // 2 :]
+    scores = [
+        model.fit(X[train] > 0, y[train]).score(X[test] > 0, y[test])
+        for model in (
+            MultinomialNB(),
+            OneVsRestClassifier(LogisticRegression(C=0.3, max_iter=1000)),
+            NaiveBayesLogisticRegression(),
+        )
+    ]
+    assert scores[2] > max(scores[:2])
+
+
+def test_probabilities_are_numbers_where_every_regression_says_no():
+    model = NaiveBayesLogisticRegression(C=1e8).fit(sparse.csr_array(np.eye(3)), ["a", "b", "c"])
+    for regression in model.regressions_:
+        regression.intercept_ -= 1e4
+    probabilities = model.predict_proba(sparse.csr_array((2, 3)))
+    np.testing.assert_allclose(probabilities, 1 / 3)
+
+
+def test_it_is_cloned_with_its_parameters():
+    assert clone(NaiveBayesLogisticRegression(C=2.0, alpha=3.0)).get_params() == {
+        "C": 2.0,
+        "alpha": 3.0,
+    }
