@@ -86,7 +86,7 @@ class LSTMTextClassifier(
     baseline : 'auto', estimator or None, default='auto'
         A classifier of raw texts beside the network. The answer is the weighted geometric mean of
         their probabilities, with the weights that fit the texts set aside best; without such texts,
-        or with ``calibrate`` off, a third is the network's and two thirds are the baseline's.
+        or with ``calibrate`` off, the weights are 0.2 and 0.8.
         'auto' is the mean of two linear models of words, pairs of words and characters inside
         words: a logistic regression on their TF-IDF, and one on naive Bayes' log-count ratios
         (NB-SVM); with it, ``partial_fit`` trains the network alone. None is the pure LSTM.

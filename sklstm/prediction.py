@@ -15,7 +15,7 @@ from sklstm.network import LSTMTextNetwork
 # So many texts are ids at a time: enough that texts of like length meet in a batch.
 TEXTS_PER_CHUNK = 2**13
 # Log loss, summed over all texts, that a weight of a blend costs when it is 1 off the expected one.
-PENALTY_OF_BLEND = 10.0
+PENALTY_OF_BLEND = 30.0
 
 
 def answer_in_chunks(texts: list[str], answer: Callable[[list[str]], np.ndarray]) -> np.ndarray:
