@@ -127,7 +127,7 @@ def test_a_blend_leaves_out_what_tells_nothing_and_counts_weights():
     misleading = log_softmax(-useful + rng.normal(size=useful.shape), axis=1)
     equal = {"expected": (0.5, 0.5)}
     assert fit_blend([useful, misleading], targets, np.ones(5_000), **equal)[1] < 0.05
-    weights = rng.integers(4, size=5_000).astype(float)
+    weights = rng.multinomial(5_000, np.full(5_000, 1 / 5_000)).astype(float)
     noise = log_softmax(rng.normal(size=useful.shape), axis=1)
     repeated = np.repeat(np.arange(5_000), weights.astype(int))
     once = fit_blend([useful, noise], targets, weights, **equal)
