@@ -65,6 +65,41 @@ def fit_baseline(estimator, texts: list[str], labels: np.ndarray, weights: np.nd
         ) from error
 
 
+def fit_and_judge(estimator, everything, data, held_out, classes: np.ndarray):
+    """Return the baseline, and its log-probabilities for the texts set aside.
+
+    It gives these before it has seen them; what is kept has learnt from all texts.
+
+    Parameters
+    ----------
+    estimator : estimator or None
+        The unfitted baseline.
+    everything, data, held_out : LabelledTexts
+        All texts, those that the network is trained on, and those set aside, None without any.
+    classes : ndarray of shape (n_classes,)
+        The labels of the classes.
+
+    Returns
+    -------
+    baseline : estimator or None
+        None without an estimator, or where the texts are of one class.
+    log_probabilities : ndarray of shape (n_held_out, n_classes) or None
+        None without a baseline or texts set aside.
+    """
+    if estimator is None or len(np.unique(data.targets)) < 2:
+        return None, None
+
+    def fit(data):
+        return fit_baseline(estimator, data.texts, classes[data.targets], data.weights)
+
+    if held_out is None:
+        return fit(everything), None
+    fitted = fit(data)
+    log_probabilities = compute_log_probabilities(fitted, held_out.texts, classes)
+    saw_all = len(data.texts) == len(everything.texts)
+    return fitted if saw_all else fit(everything), log_probabilities
+
+
 def _name_of_weights(estimator) -> str:
     """Return the argument of ``fit`` that takes the weights of texts."""
     if _takes_weights(estimator):

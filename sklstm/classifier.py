@@ -23,7 +23,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sklstm.adversarial import Adversary
-from sklstm.baseline import choose_baseline, compute_log_probabilities, fit_baseline
+from sklstm.baseline import choose_baseline, compute_log_probabilities, fit_and_judge
 from sklstm.batching import RaggedIds, TrainingBatches
 from sklstm.checks import (
     HasMethods,
@@ -527,9 +527,7 @@ class LSTMTextClassifier(
         batches = self._cut(ids, data, rng)
         validation = self._judge_by(held_out, vectorizer, classes, class_weights)
         estimator = choose_baseline(self.baseline, vectorizer)
-        baseline, log_probabilities = self._fit_baseline(
-            estimator, everything, data, held_out, classes
-        )
+        baseline, log_probabilities = fit_and_judge(estimator, everything, data, held_out, classes)
         max_epochs = count_epochs(self.max_epochs, n_batches=len(batches), n_stages=n_stages)
         net = self._build_net(
             self._network_settings(vectorizer, classes, generator, vectors),
@@ -920,24 +918,6 @@ class LSTMTextClassifier(
                 "such texts, or set early_stopping=False."
             )
         return Validation(held_out, ids, classes=classes, scoring=self.scoring)
-
-    def _fit_baseline(self, estimator, everything, data, held_out, classes):
-        """Return the baseline, and its log-probabilities for the texts set aside.
-
-        It gives these before it has seen them; what is kept has learnt from all texts.
-        """
-        if estimator is None or len(np.unique(data.targets)) < 2:
-            return None, None
-
-        def fit(data):
-            return fit_baseline(estimator, data.texts, classes[data.targets], data.weights)
-
-        if held_out is None:
-            return fit(everything), None
-        fitted = fit(data)
-        log_probabilities = compute_log_probabilities(fitted, held_out.texts, classes)
-        saw_all = len(data.texts) == len(everything.texts)
-        return fitted if saw_all else fit(everything), log_probabilities
 
     def _calibrate(self, validation, network, baseline, log_probabilities):
         """Return temperature, blend and whether the user interrupted the search for them."""

@@ -116,5 +116,5 @@ class NaiveBayesLogisticRegression(ClassifierMixin, BaseEstimator):
 
 
 def _replace(X, ratio):
-    """Return the ratios of the features that each text has."""
-    return sparse.csr_array((ratio[X.indices], X.indices, X.indptr), shape=X.shape)
+    """Return the ratios of the features that each text has, in arrays of their own."""
+    return sparse.csr_array((ratio[X.indices], X.indices, X.indptr), shape=X.shape, copy=True)

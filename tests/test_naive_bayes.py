@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklstm.datasets import load_docstrings
-from sklstm.naive_bayes import NaiveBayesLogisticRegression
+from sklstm.naive_bayes import NaiveBayesLogisticRegression, _replace
 
 RNG = np.random.default_rng(0)
 
@@ -71,6 +71,16 @@ def test_values_do_not_count(counts):
     other.data *= RNG.random(len(other.data)) + 0.1
     models = [NaiveBayesLogisticRegression().fit(features, y) for features in (X, other)]
     np.testing.assert_array_equal(models[0].predict_proba(X), models[1].predict_proba(other))
+
+
+def test_the_features_stay_as_they_are():
+    X = sparse.csr_array((np.arange(1.0, 7.0), [2, 0, 1, 2, 1, 0], [0, 2, 4, 5, 6]), shape=(4, 3))
+    before = X.indices.copy(), X.data.copy()
+    model = NaiveBayesLogisticRegression().fit(X, [0, 1, 0, 1])
+    model.regressions_[0].set_params(solver="liblinear").fit(
+        _replace(X, model.ratios_[0]), [0, 1, 0, 1]
+    )  # sorts in place
+    np.testing.assert_array_equal(before, (X.indices, X.data))
 
 
 def test_a_weight_is_a_text_so_many_times(counts):
