@@ -4,6 +4,7 @@ import copy
 import os
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -99,7 +100,9 @@ def _choose_vectorizer(theirs, own):
     if own is None:
         return vectorizer
     before, now = theirs.get_params(deep=False), own.get_params(deep=False)
-    different = [name for name in before if name not in OWN and before[name] != now[name]]
+    different = [
+        name for name in before if name not in OWN and not _is_same(before[name], now[name])
+    ]
     if different or type(own) is not type(theirs):
         raise ValueError(
             "vectorizer may differ from the language model's in max_length and keep alone, where "
@@ -107,3 +110,8 @@ def _choose_vectorizer(theirs, own):
             "a language model with it."
         )
     return vectorizer.set_params(**{name: now[name] for name in OWN})
+
+
+def _is_same(one, other) -> bool:
+    """Return whether two values of a parameter are, which may be arrays."""
+    return np.array_equal(np.asarray(one, dtype=object), np.asarray(other, dtype=object))

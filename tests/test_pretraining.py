@@ -280,6 +280,15 @@ def test_a_vectorizer_of_another_class_is_refused(model):
         fitted(model, vectorizer=Own())
 
 
+def test_a_vocabulary_may_be_an_array():
+    words = np.array(["good", "bad", "film"])
+    vectorizer = SequenceVectorizer(vocabulary=words)
+    model = LSTMLanguageModel(vectorizer=vectorizer, hidden_size=5, max_epochs=1).fit(TEXTS)
+    assert fitted(model, vectorizer=SequenceVectorizer(vocabulary=words.copy(), max_length=2))
+    with pytest.raises(ValueError, match="got another vocabulary"):
+        fitted(model, vectorizer=SequenceVectorizer(vocabulary=words[::-1].copy()))
+
+
 def test_word_vectors_beside_it_are_refused_and_its_embedding_may_be_frozen(model):
     with pytest.raises(ValueError, match="embeddings cannot be given beside pretrained"):
         fitted(model, embeddings={"good": np.ones(6)})
