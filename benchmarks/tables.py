@@ -134,20 +134,21 @@ def headline(rows):
     )
 
 
-def summary(rows_of):
-    """Return accuracies of all systems on all data sets, those better than any baseline marked."""
+def summary(rows_of, cell):
+    """Return one table of all systems on all data sets, filled by ``cell(row, rows)``."""
     specs = {row.system.spec: row.system for rows in rows_of.values() for row in rows}
     lines = [join(["", *rows_of]), join(["---"] * (1 + len(rows_of)))]
     for system in sorted(specs.values(), key=lambda system: system.order):
         cells = [system.title]
         for rows in rows_of.values():
             found = [row for row in rows if row.system.spec == system.spec]
-            cells.append(summary_cell(found[0], rows) if found else "")
+            cells.append(cell(found[0], rows) if found else "")
         lines.append(join(cells))
     return lines
 
 
-def summary_cell(row, rows):
+def judged_cell(row, rows):
+    """Return the accuracy, marked where it is the highest or beyond the best baseline."""
     accuracy = f"{100 * row.mean('accuracy'):.1f}"
     if row.mean("accuracy") == max(other.mean("accuracy") for other in rows):
         accuracy = f"**{accuracy}**"
@@ -165,14 +166,25 @@ def show(results, part, data):
         print("\n".join(table(rows)), flush=True)
 
 
-def all_tables(results, part):
-    """Return a summary and the table of every data set."""
+def tried_cell(row, rows):
+    """Return accuracy and log loss, means over so many seeds."""
+    means = f"{100 * row.mean('accuracy'):.1f} ({row.mean('log_loss'):.3f})"
+    return unbroken(f"{means}, {len(row.runs)}")
+
+
+def collect_all(results, part):
+    """Return the rows of every data set that has some."""
     names = sorted({record["data"] for record in results.load(part)})
     rows_of = {name: collect(results, part, name) for name in names}
-    rows_of = {name: rows for name, rows in rows_of.items() if rows}
+    return {name: rows for name, rows in rows_of.items() if rows}
+
+
+def all_tables(results, part):
+    """Return a summary and the table of every data set."""
+    rows_of = collect_all(results, part)
     if not rows_of:
         return []
-    lines = summary(rows_of)
+    lines = summary(rows_of, judged_cell)
     for name, rows in rows_of.items():
         lines += ["", f"### {name}", "", headline(rows), "", *table(rows)]
     return lines
@@ -196,10 +208,16 @@ def configurations(results):
     ]
 
 
+def trials(results):
+    """Return what was judged on validation rows as one table, and how many configurations."""
+    rows_of = collect_all(results, "validation")
+    return [*summary(rows_of, tried_cell), "", *configurations(results)] if rows_of else []
+
+
 def render(results, page):
     """Write the tables between the marks of a page."""
     fill(page, "test", all_tables(results, "test"))
-    fill(page, "configurations", configurations(results))
+    fill(page, "validation", trials(results))
 
 
 def fill(page, mark, lines):
