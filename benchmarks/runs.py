@@ -128,10 +128,10 @@ class Results:
         ]
 
 
-def load_right(record):
-    """Return which rows of a run are right, (n_judged,)."""
+def load_arrays(record):
+    """Return the arrays of a run: probabilities (n_judged, n_classes), targets, right."""
     with np.load(Path(record["path"]).with_suffix(".npz")) as arrays:
-        return arrays["right"]
+        return dict(arrays)
 
 
 def predict(model, task, threads):

@@ -43,7 +43,8 @@ class Variant:
     kept as well and is no part of the fit's seconds, so it must be quick: it may load a language
     model, but not train one. A system that is not ``random`` runs with one seed. With a ``part``
     it is what that returns of the fitted estimator which is judged; rows of several parts come
-    from one fit, whose seconds are not theirs.
+    from one fit, whose seconds are not theirs. ``together`` is the title of a row for the mean
+    probabilities of its seeds.
     """
 
     title: str
@@ -51,6 +52,7 @@ class Variant:
     make: Callable | None = None
     random: bool = True
     part: Callable | None = None
+    together: str | None = None
 
 
 def network_alone(classifier):
@@ -75,8 +77,10 @@ LANGUAGE_MODEL = Path(__file__).parent / "results" / "language_model.safetensors
 
 #: Short names of the rows of the final table, in their order. A new one is one line here.
 VARIANTS = {
-    "lstm": Variant("LSTMTextClassifier, defaults", "lstm:"),
-    "network": Variant("– its network alone", "lstm:", part=network_alone),
+    "lstm": Variant("LSTMTextClassifier, defaults", "lstm:", together="– all its seeds together"),
+    "network": Variant(
+        "– its network alone", "lstm:", part=network_alone, together="– all networks together"
+    ),
     "ngrams": Variant("– its n-grams alone", "lstm:", part=baseline_alone, random=False),
     "lm": Variant("pre-trained on unlabelled texts", make=make_pretrained),
     "lm-network": Variant("– its network alone", make=make_pretrained, part=network_alone),

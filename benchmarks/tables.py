@@ -4,24 +4,54 @@ import re
 from collections import defaultdict
 
 import numpy as np
-from judging import mcnemar, median_seed, paired_bootstrap
-from runs import load_right
-from systems import BASELINES, System
+from judging import judge, mcnemar, median_seed, paired_bootstrap
+from runs import load_arrays
+from systems import BASELINES, VARIANTS, System
 
 #: Seconds are quoted of runs on so many threads, with no other run beside them.
 QUOTED_THREADS = 2
 LEVEL = 0.05
+#: So many seeds make an ensemble.
+SEEDS_TOGETHER = 3
 
 
 class Row:
     """The runs of one system on one data set."""
 
-    def __init__(self, spec, runs, timed):
-        self.system = System(spec)
-        self.runs = sorted(runs, key=lambda run: run["seed"])
-        self.rights = np.array([load_right(run) for run in self.runs])
-        self.fit_s = [run["fit_s"] for run in timed]
+    def __init__(self, spec, title, order, runs, rights, fit_s=()):
+        self.spec, self.title, self.order = spec, title, order
+        self.runs, self.rights = runs, rights
+        self.fit_s = fit_s
         self.against = None  # the paired tests
+        self.n_seeds = len(runs)
+
+    @classmethod
+    def of_seeds(cls, spec, runs, timed):
+        """Return the row of runs that differ in their seed."""
+        system = System(spec)
+        runs = sorted(runs, key=lambda run: run["seed"])
+        rights = np.array([load_arrays(run)["right"] for run in runs])
+        return cls(spec, system.title, system.order, runs, rights, [run["fit_s"] for run in timed])
+
+    def together(self):
+        """Return the row of the mean probabilities of all seeds, or None.
+
+        That is what a soft VotingClassifier of these members answers.
+        """
+        variant = VARIANTS.get(self.spec)
+        if variant is None or variant.together is None or self.n_seeds < SEEDS_TOGETHER:
+            return None
+        arrays = [load_arrays(run) for run in self.runs]
+        probabilities = np.mean([each["probabilities"] for each in arrays], axis=0)
+        targets = arrays[0]["targets"]
+        # Which texts were trained on is not kept.
+        nothing_seen = np.zeros(len(targets), dtype=bool)
+        run = self.runs[0] | judge(targets, probabilities, seen=nothing_seen)
+        run |= {"accuracy_unseen": None}
+        rights = (probabilities.argmax(axis=1) == targets)[None]
+        row = Row(f"{self.spec} together", variant.together, self.order + 0.5, [run], rights)
+        row.n_seeds = self.n_seeds
+        return row
 
     def values(self, measure):
         return np.array([run[measure] for run in self.runs], dtype=float)
@@ -55,18 +85,19 @@ def collect(results, part, data):
         current = max(judged, key=lambda record: record["finished"])["configuration"]
         same = [record for record in of_spec if record["configuration"] == current]
         timed = [run for run in same if run["threads"] == QUOTED_THREADS and run["alone"]]
-        rows.append(Row(spec, [run for run in same if not run["timing"]], timed))
-    rows.sort(key=lambda row: (row.system.order, -row.mean("accuracy")))
+        rows.append(Row.of_seeds(spec, [run for run in same if not run["timing"]], timed))
+    rows += [ensemble for row in rows if (ensemble := row.together())]
+    rows.sort(key=lambda row: (row.order, -row.mean("accuracy")))
     baseline = best_baseline(rows)
     for row in rows:
-        if baseline is not None and row.system.spec not in BASELINES:
+        if baseline is not None and row.spec not in BASELINES:
             row.compare(baseline)
     return rows
 
 
 def best_baseline(rows):
     """Return the baseline of highest accuracy on these very rows, None if none was run."""
-    baselines = [row for row in rows if row.system.spec in BASELINES]
+    baselines = [row for row in rows if row.spec in BASELINES]
     return max(baselines, key=lambda row: row.mean("accuracy"), default=None)
 
 
@@ -78,9 +109,10 @@ def table(rows):
     lines = [join(titles), join(["---"] * len(titles))]
     best = best_baseline(rows)
     for row in rows:
-        cells = [row.system.title, str(len(row.runs)), percent(row.values("accuracy"))]
+        cells = [row.title, str(row.n_seeds), percent(row.values("accuracy"))]
         if unseen:
-            cells.append(percent(row.values("accuracy_unseen")))
+            known = row.runs[0]["accuracy_unseen"] is not None
+            cells.append(percent(row.values("accuracy_unseen")) if known else "")
         cells += [
             percent(row.values("macro_f1")),
             spread(row.values("log_loss"), 3),
@@ -136,12 +168,12 @@ def headline(rows):
 
 def summary(rows_of, cell):
     """Return one table of all systems on all data sets, filled by ``cell(row, rows)``."""
-    specs = {row.system.spec: row.system for rows in rows_of.values() for row in rows}
+    systems = {row.spec: row for rows in rows_of.values() for row in rows}
     lines = [join(["", *rows_of]), join(["---"] * (1 + len(rows_of)))]
-    for system in sorted(specs.values(), key=lambda system: system.order):
+    for system in sorted(systems.values(), key=lambda row: row.order):
         cells = [system.title]
         for rows in rows_of.values():
-            found = [row for row in rows if row.system.spec == system.spec]
+            found = [row for row in rows if row.spec == system.spec]
             cells.append(cell(found[0], rows) if found else "")
         lines.append(join(cells))
     return lines
@@ -169,7 +201,7 @@ def show(results, part, data):
 def tried_cell(row, rows):
     """Return accuracy and log loss, means over so many seeds."""
     means = f"{100 * row.mean('accuracy'):.1f} ({row.mean('log_loss'):.3f})"
-    return unbroken(f"{means}, {len(row.runs)}")
+    return unbroken(f"{means}, {row.n_seeds}")
 
 
 def collect_all(results, part):

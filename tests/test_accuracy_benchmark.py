@@ -13,7 +13,10 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import VotingClassifier
+from sklearn.metrics import log_loss
 from skorch.callbacks import Callback
 
 from sklstm import LSTMTextClassifier
@@ -317,11 +320,11 @@ def test_runs_are_kept_claimed_and_written_whole(module, folder, results):
     assert first["new"] and first["alone"] and first["n_iter"] is None
     assert not results.run(system, task, 0, threads=1)["new"]
     (record,) = results.load("test", "docstrings")
-    assert runs.load_right(record).mean() == first["accuracy"]
+    assert runs.load_arrays(record)["right"].mean() == first["accuracy"]
     with np.load(Path(record["path"]).with_suffix(".npz")) as arrays:
         assert np.allclose(arrays["probabilities"].sum(axis=1), 1, atol=1e-6)
         right = arrays["probabilities"].argmax(axis=1) == arrays["targets"]
-    assert (right == runs.load_right(record)).all()
+    assert (right == runs.load_arrays(record)["right"]).all()
     here = Path(record["path"]).parent
     assert sorted(path.suffix for path in here.iterdir()) == [".json", ".npz"]
 
@@ -460,6 +463,26 @@ def test_only_the_newest_configuration_counts(module, folder, results, monkeypat
         "Configurations tried on validation rows, beside the baselines: 2 different ones in 2 "
         "runs (docstrings 2)."
     ]
+
+
+def test_seeds_together_are_a_voting_classifier(module, folder, results, monkeypatch):
+    tables, systems = module("tables"), module("systems")
+    variant = systems.Variant("Tiny", f"{TINY},baseline=None,lr=0.1", together="Tiny together")
+    monkeypatch.setitem(systems.VARIANTS, "tiny", variant)
+    task = module("tasks").load_task("docstrings", "test")
+    for seed in range(3):
+        assert len(tables.collect(results, "test", "docstrings")) == min(seed, 1)
+        results.run(systems.System("tiny"), task, seed, threads=1)
+    tiny = LSTMTextClassifier(**TINY_SETTINGS, baseline=None, lr=0.1)
+    members = [(str(seed), clone(tiny).set_params(random_state=seed)) for seed in range(3)]
+    votes = VotingClassifier(members, voting="soft").fit(task.texts, task.labels)
+    one, together = tables.collect(results, "test", "docstrings")
+    (judged,) = together.runs
+    expected = log_loss(task.judged_labels, votes.predict_proba(task.judged_texts))
+    assert judged["log_loss"] == pytest.approx(expected, rel=1e-6)
+    assert one.mean("log_loss") > expected * 1.001
+    assert judged["accuracy"] == votes.score(task.judged_texts, task.judged_labels)
+    assert tables.table([one, together])[-1].startswith("| Tiny together | 3 | ")
 
 
 def test_a_page_without_marks_is_refused(module, tmp_path):
