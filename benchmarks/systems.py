@@ -2,8 +2,10 @@
 
 A spec is the name of a system and, after a colon, parameters to set: ``lstm``,
 ``lstm:hidden_size=256,pooling=('max','mean')``, ``lstm:vectorizer__min_df=1``,
-``tfidf:logisticregression__C=3``. Values are Python literals; a bare word is the baseline of that
-name, unfitted (``baseline=nbsvm``), or else a str (``cell=peephole``).
+``tfidf:logisticregression__C=3``; ``lm:vectorizer__max_length=400``, where ``lm`` is the
+classifier that starts from the language model of pretrain.py. Values are Python literals; a bare
+word is the baseline of that name, unfitted (``baseline=nbsvm``), or else a str
+(``cell=peephole``).
 """
 
 import ast
@@ -38,18 +40,14 @@ BASELINES = {
 class Variant:
     """A row of the final table beside the baselines.
 
-    It is made from a spec, or, where a spec cannot say it, by ``make(task, seed)``, which
-    returns an unfitted estimator (``task`` as in ``tasks``). That is called for runs that are
-    kept as well and is no part of the fit's seconds, so it must be quick: it may load a language
-    model, but not train one. A system that is not ``random`` runs with one seed. With a ``part``
-    it is what that returns of the fitted estimator which is judged; rows of several parts come
-    from one fit, whose seconds are not theirs. ``together`` is the title of a row for the mean
+    It is made from a spec. A system that is not ``random`` runs with one seed. With a ``part`` it
+    is what that returns of the fitted estimator which is judged; rows of several parts come from
+    one fit, whose seconds are not theirs. ``together`` is the title of a row for the mean
     probabilities of its seeds.
     """
 
     title: str
-    spec: str = ""
-    make: Callable | None = None
+    spec: str
     random: bool = True
     part: Callable | None = None
     together: str | None = None
@@ -67,13 +65,11 @@ def baseline_alone(classifier):
     return classifier.baseline_
 
 
-def make_pretrained(task, seed):
-    """Return a classifier that starts from the language model which pretrain.py has saved."""
-    return LSTMTextClassifier(pretrained=LANGUAGE_MODEL, random_state=seed)
-
-
-#: Where the row of a pre-trained classifier looks for its language model.
+#: What a spec of ``lm`` starts from: the language model that pretrain.py has saved.
 LANGUAGE_MODEL = Path(__file__).parent / "results" / "language_model.safetensors"
+
+#: The classifier in specs, and what it starts from.
+CLASSIFIERS = {"lstm": None, "lm": LANGUAGE_MODEL}
 
 #: Short names of the rows of the final table, in their order. A new one is one line here.
 VARIANTS = {
@@ -82,8 +78,12 @@ VARIANTS = {
         "– its network alone", "lstm:", part=network_alone, together="– all networks together"
     ),
     "ngrams": Variant("– its n-grams alone", "lstm:", part=baseline_alone, random=False),
-    "lm": Variant("pre-trained on unlabelled texts", make=make_pretrained),
-    "lm-network": Variant("– its network alone", make=make_pretrained, part=network_alone),
+    "lm": Variant("pre-trained on unlabelled texts", "lm:"),
+    "lm-network": Variant("– its network alone", "lm:", part=network_alone),
+    "lm400": Variant("the same, reading 400 tokens", "lm:vectorizer__max_length=400"),
+    "lm400-network": Variant(
+        "– its network alone", "lm:vectorizer__max_length=400", part=network_alone
+    ),
 }
 #: The rows that need no language model.
 STANDARD = ["lstm", "network", "ngrams"]
@@ -97,20 +97,18 @@ class System:
         variant = VARIANTS.get(spec) or Variant(BASELINES.get(spec, f"`{spec}`"), spec)
         self.title = variant.title
         self.part = variant.part
-        self._make = variant.make
-        self._name, self._settings = ("", {}) if variant.make else parse_spec(variant.spec)
+        self._name, self._settings = parse_spec(variant.spec)
         self.random = variant.random and self._name not in BASELINES
 
     def make(self, task, seed):
         """Return the unfitted estimator."""
-        if self._make is not None:
-            return self._make(task, seed)
         settings = {
             name: make_baseline(value.name, task) if isinstance(value, Baseline) else value
             for name, value in self._settings.items()
         }
-        if self._name == "lstm":
-            return LSTMTextClassifier(random_state=seed).set_params(**settings)
+        if self._name in CLASSIFIERS:
+            model = LSTMTextClassifier(pretrained=CLASSIFIERS[self._name], random_state=seed)
+            return model.set_params(**settings)
         return make_baseline(self._name, task).set_params(**settings)
 
     @property
@@ -134,7 +132,7 @@ def make_baseline(name, task):
 def parse_spec(spec):
     """Return the name and the settings, by name of the parameter, of a spec."""
     name, _, settings = spec.partition(":")
-    names = [*BASELINES, "lstm"]
+    names = [*BASELINES, *CLASSIFIERS]
     if name not in names:
         known = [*BASELINES, *VARIANTS]
         raise SystemExit(f"A system must be one of {known} or a spec of {names}; got {spec!r}.")

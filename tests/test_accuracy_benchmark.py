@@ -184,16 +184,17 @@ def test_specs_become_parameters(module, folder):
     assert settings == {"vectorizer": systems.Baseline("nbsvm"), "cell": "nbsvm"}
 
 
-def test_baselines_named_in_a_spec_are_made(module, folder, monkeypatch):
+def test_what_a_spec_names_is_made(module, folder, monkeypatch):
     systems = module("systems")
     task = module("tasks").load_task("docstrings", "validation")
     model = systems.System("lstm:callbacks=mnb").make(task, seed=0)
     assert type(model.callbacks[-1]).__name__ == "MultinomialNB"
-    made = systems.Variant("Made", make=lambda task, seed: (task.data, seed), random=False)
+    made = systems.Variant("Made", "lm:vectorizer__max_length=400", random=False)
     monkeypatch.setitem(systems.VARIANTS, "made", made)
     system = systems.System("made")
-    assert system.make(task, 4) == ("docstrings", 4) and not system.random
-    assert system.title == "Made"
+    model = system.make(task, 4)
+    assert model.pretrained == systems.LANGUAGE_MODEL and model.vectorizer.max_length == 400
+    assert model.random_state == 4 and system.title == "Made" and not system.random
     assert system.order == len(systems.BASELINES) + len(systems.VARIANTS) - 1
 
 
