@@ -24,6 +24,7 @@ class Row:
         self.fit_s = fit_s
         self.against = None  # the paired tests
         self.n_seeds = len(runs)
+        self.is_many = False  # whether it takes many fits
 
     @classmethod
     def of_seeds(cls, spec, runs, timed):
@@ -50,7 +51,7 @@ class Row:
         run |= {"accuracy_unseen": None}
         rights = (probabilities.argmax(axis=1) == targets)[None]
         row = Row(f"{self.spec} together", variant.together, self.order + 0.5, [run], rights)
-        row.n_seeds = self.n_seeds
+        row.n_seeds, row.is_many = self.n_seeds, True
         return row
 
     def values(self, measure):
@@ -180,9 +181,9 @@ def summary(rows_of, cell):
 
 
 def judged_cell(row, rows):
-    """Return the accuracy, marked where it is the highest or beyond the best baseline."""
+    """Return the accuracy, marked where it is the highest of a fit or beyond the best baseline."""
     accuracy = f"{100 * row.mean('accuracy'):.1f}"
-    if row.mean("accuracy") == max(other.mean("accuracy") for other in rows):
+    if row.mean("accuracy") == max(other.mean("accuracy") for other in rows if not other.is_many):
         accuracy = f"**{accuracy}**"
     against = row.against or {"p": 1.0}
     if against["p"] >= LEVEL:

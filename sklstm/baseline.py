@@ -11,7 +11,7 @@ from sklstm.ngrams import make_ngram_classifier
 
 # A class that a baseline rules out is not impossible, and its logarithm must be a number.
 SMALLEST_PROBABILITY = 1e-6
-# These pass weights on to what they are made of, but do not say so in the signature of fit.
+# These pass weights on to their members, whatever these are.
 ENSEMBLES = (VotingClassifier, StackingClassifier)
 
 
@@ -114,8 +114,12 @@ def _name_of_weights(estimator) -> str:
     )
 
 
-def _takes_weights(estimator):
-    return isinstance(estimator, ENSEMBLES) or has_fit_parameter(estimator, "sample_weight")
+def _takes_weights(estimator) -> bool:
+    if isinstance(estimator, ENSEMBLES):
+        members = [member for _, member in estimator.estimators if member != "drop"]
+        last = getattr(estimator, "final_estimator", None)
+        return all(map(_takes_weights, [*members, *([] if last is None else [last])]))
+    return has_fit_parameter(estimator, "sample_weight")
 
 
 def compute_log_probabilities(baseline, texts: list[str], classes: np.ndarray) -> np.ndarray:

@@ -65,7 +65,14 @@ from sklstm.training import (
     resolve_device,
     train,
 )
-from sklstm.validation import ALONE, EXPECTED, LabelledTexts, Validation, split_validation
+from sklstm.validation import (
+    ALIKE,
+    ALONE,
+    BESIDE_NGRAMS,
+    LabelledTexts,
+    Validation,
+    split_validation,
+)
 from sklstm.vectorizer import SPECIAL_TOKENS, SequenceVectorizer
 
 
@@ -85,11 +92,12 @@ class LSTMTextClassifier(
         as ``vectorizer__min_df`` and so on either way.
     baseline : 'auto', estimator or None, default='auto'
         A classifier of raw texts beside the network. The answer is the weighted geometric mean of
-        their probabilities, with the weights that fit the texts set aside best; without such texts,
-        or with ``calibrate`` off, the weights are 0.2 and 0.8.
-        'auto' is the mean of two linear models of words, pairs of words and characters inside
-        words: a logistic regression on their TF-IDF, and one on naive Bayes' log-count ratios
-        (NB-SVM); with it, ``partial_fit`` trains the network alone. None is the pure LSTM.
+        their probabilities, with the weights that fit the texts set aside best, held to 0.2 and 0.8
+        for 'auto' and to 0.5 each for an estimator; without such texts, or with ``calibrate`` off,
+        they are these. 'auto' is the mean of two linear models of words, pairs of words and
+        characters inside words: a logistic regression on their TF-IDF, and one on naive Bayes'
+        log-count ratios (NB-SVM); with it, ``partial_fit`` trains the network alone. None is the
+        pure LSTM.
     embedding_dim : int, default=128
         Numbers that describe a token. Left at its default, it is the width of ``embeddings`` where
         these are given; another number must equal that width.
@@ -208,9 +216,9 @@ class LSTMTextClassifier(
     warm_start : bool, default=False
         Whether ``fit`` goes on from the weights and vocabulary of the fit before.
     calibrate : bool, default=True
-        Whether the logits are divided by the temperature that fits the texts set aside best, unless
-        these are fewer than 100 or lack a class, and network and ``baseline`` weighted as fits them
-        best.
+        Whether network and ``baseline`` are weighted as fits the texts set aside best, and the
+        logits divided by the temperature that does; the temperature is left at 1 where these texts
+        are fewer than 100 or lack a class.
     callbacks : list of skorch callbacks or None, default=None
         Callbacks of skorch, instances or (name, instance) pairs; copied before use. The
         history they see has train_loss, valid_loss, valid_accuracy and, with ``scoring``,
@@ -527,7 +535,8 @@ class LSTMTextClassifier(
         batches = self._cut(ids, data, rng)
         validation = self._judge_by(held_out, vectorizer, classes, class_weights)
         estimator = choose_baseline(self.baseline, vectorizer)
-        baseline, log_probabilities = fit_and_judge(estimator, everything, data, held_out, classes)
+        judged = held_out if self.calibrate else None
+        baseline, log_probabilities = fit_and_judge(estimator, everything, data, judged, classes)
         max_epochs = count_epochs(self.max_epochs, n_batches=len(batches), n_stages=n_stages)
         net = self._build_net(
             self._network_settings(vectorizer, classes, generator, vectors),
@@ -921,11 +930,13 @@ class LSTMTextClassifier(
 
     def _calibrate(self, validation, network, baseline, log_probabilities):
         """Return temperature, blend and whether the user interrupted the search for them."""
-        unknown = (1.0, ALONE if baseline is None else EXPECTED)
+        expected = BESIDE_NGRAMS if self.baseline == "auto" else ALIKE
+        unknown = (1.0, ALONE if baseline is None else expected)
         if validation is None or not self.calibrate:
             return *unknown, False
         try:
-            return *validation.calibrate(network, log_probabilities), False
+            found = validation.calibrate(network, log_probabilities, expected=expected)
+            return *found, False
         except KeyboardInterrupt:
             return *unknown, True
 

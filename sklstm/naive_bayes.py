@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy import sparse
+from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
@@ -19,16 +20,17 @@ class NaiveBayesLogisticRegression(ClassifierMixin, BaseEstimator):
     C : float, default=0.3
         Inverse of the regression's penalty.
     alpha : float, default=1.0
-        What is added to each count.
+        What is added to each count, above 0.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted.
-    ratios_ : ndarray of shape (n_regressions, n_features)
-        The log-count ratios of each class; of two classes, those of the second one alone.
-    regressions_ : list of LogisticRegression
-        What was fitted to them.
+    coef_ : ndarray of shape (n_regressions, n_features)
+        What each feature of a text adds to the log-odds of a class, the ratio times the
+        regression's coefficient; of two classes there is one regression, for the second one.
+    intercept_ : ndarray of shape (n_regressions,)
+        What is added to them for every text.
 
     References
     ----------
@@ -56,19 +58,38 @@ class NaiveBayesLogisticRegression(ClassifierMixin, BaseEstimator):
         -------
         self : NaiveBayesLogisticRegression
         """
+        X = sparse.csr_array(X)
         self.classes_, targets = np.unique(y, return_inverse=True)
         weights = np.ones(len(targets)) if sample_weight is None else np.asarray(sample_weight)
         told_apart = range(len(self.classes_)) if len(self.classes_) > 2 else [1]
-        self.ratios_, self.regressions_ = [], []
-        for target in told_apart:
+        self.coef_ = np.empty((len(told_apart), X.shape[1]))
+        self.intercept_ = np.empty(len(told_apart))
+        for k, target in enumerate(told_apart):
             belongs = targets == target
-            ratio = self._log_share(X, weights * belongs) - self._log_share(X, weights * ~belongs)
+            ratios = count_log_ratios(X, belongs, weights, alpha=self.alpha)
             regression = LogisticRegression(C=self.C, max_iter=1000)
-            regression.fit(_replace(X, ratio), belongs, sample_weight=weights)
-            self.ratios_.append(ratio)
-            self.regressions_.append(regression)
-        self.ratios_ = np.array(self.ratios_)
+            regression.fit(_replace(X, ratios), belongs, sample_weight=weights)
+            self.coef_[k] = ratios * regression.coef_[0]
+            self.intercept_[k] = regression.intercept_[0]
         return self
+
+    def decision_function(self, X):
+        """Return the log-odds of each class against the rest, or of the second class of two.
+
+        Parameters
+        ----------
+        X : csr_array of shape (n_texts, n_features)
+            The features.
+
+        Returns
+        -------
+        decision : ndarray of shape (n_texts, n_classes), or (n_texts,) with two classes
+        """
+        check_is_fitted(self)
+        X = sparse.csr_array(X)
+        has = sparse.csr_array((np.ones(len(X.indices)), X.indices, X.indptr), shape=X.shape)
+        decision = has @ self.coef_.T + self.intercept_
+        return decision if len(self.classes_) > 2 else decision[:, 0]
 
     def predict_proba(self, X):
         """Return the probabilities of the classes.
@@ -83,15 +104,11 @@ class NaiveBayesLogisticRegression(ClassifierMixin, BaseEstimator):
         probabilities : ndarray of shape (n_texts, n_classes)
             Columns in the order of ``classes_``.
         """
-        check_is_fitted(self)
-        belongs = [
-            regression.predict_proba(_replace(X, ratio))[:, 1]
-            for ratio, regression in zip(self.ratios_, self.regressions_, strict=True)
-        ]
-        if len(self.classes_) == 2:
-            belongs.insert(0, 1 - belongs[0])
+        odds = expit(self.decision_function(X))
+        if odds.ndim == 1:
+            return np.stack([1 - odds, odds], axis=1)
         # Each regression is fitted by itself, so that all of them can be as good as sure of no.
-        odds = np.maximum(np.stack(belongs, axis=1), np.finfo(np.float64).tiny)
+        odds = np.maximum(odds, np.finfo(np.float64).tiny)
         return odds / odds.sum(axis=1, keepdims=True)
 
     def predict(self, X):
@@ -106,15 +123,37 @@ class NaiveBayesLogisticRegression(ClassifierMixin, BaseEstimator):
         -------
         labels : ndarray of shape (n_texts,)
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        decision = self.decision_function(X)
+        return self.classes_[decision.argmax(axis=1) if decision.ndim == 2 else 1 * (decision > 0)]
 
-    def _log_share(self, X, weights):
-        """Return the logarithm of each feature's share of all that weighted texts have."""
+
+def count_log_ratios(X, belongs, weights, *, alpha):
+    """Return the logarithm of how much likelier each feature is in the texts that belong.
+
+    Parameters
+    ----------
+    X : csr_array of shape (n_texts, n_features)
+        The features.
+    belongs : ndarray of shape (n_texts,), bool
+        Whether a text is of the class.
+    weights : ndarray of shape (n_texts,)
+        How often a text is counted.
+    alpha : float
+        What is added to each count.
+
+    Returns
+    -------
+    ratios : ndarray of shape (n_features,)
+    """
+
+    def log_share(weights):
         of_entries = np.repeat(weights, np.diff(X.indptr))
-        counts = self.alpha + np.bincount(X.indices, of_entries, minlength=X.shape[1])
+        counts = alpha + np.bincount(X.indices, of_entries, minlength=X.shape[1])
         return np.log(counts / counts.sum())
 
+    return log_share(weights * belongs) - log_share(weights * ~belongs)
 
-def _replace(X, ratio):
+
+def _replace(X, ratios):
     """Return the ratios of the features that each text has, in arrays of their own."""
-    return sparse.csr_array((ratio[X.indices], X.indices, X.indptr), shape=X.shape, copy=True)
+    return sparse.csr_array((ratios[X.indices], X.indices, X.indptr), shape=X.shape, copy=True)

@@ -119,7 +119,8 @@ def fit_blend(
 
     The pool is softmax(sum of weight * logits over the parts), a weighted geometric mean of
     several predictions (Genest & Zidek 1986). Its log loss is convex in the weights. A small
-    penalty holds them to the ``expected`` ones, which matters where there are few texts.
+    penalty holds them to the ``expected`` ones, which matters where there are few texts. Texts of
+    unequal weight are as many as equal ones that would tell as much (Kish's effective number).
     """
     rows, shares = np.arange(len(targets)), weights / weights.sum()
 
@@ -132,6 +133,7 @@ def fit_blend(
         loss = mean_log_loss(pooled, targets, weights) + penalty * ((scales - middle) ** 2).sum()
         return loss, np.array(gradient) + 2 * penalty * (scales - middle)
 
-    middle, penalty = np.array(expected), PENALTY_OF_BLEND / len(targets)
+    n_effective = weights.sum() ** 2 / (weights**2).sum()
+    middle, penalty = np.array(expected), PENALTY_OF_BLEND / n_effective
     best = minimize(loss_and_gradient, x0=middle, jac=True, bounds=[(0.0, 1e2)] * len(parts))
     return tuple(best.x.tolist())

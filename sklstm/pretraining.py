@@ -4,7 +4,6 @@ import copy
 import os
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -113,5 +112,6 @@ def _choose_vectorizer(theirs, own):
 
 
 def _is_same(one, other) -> bool:
-    """Return whether two values of a parameter are, which may be arrays."""
-    return np.array_equal(np.asarray(one, dtype=object), np.asarray(other, dtype=object))
+    """Return whether two values of a parameter are; an array or series is as good as its list."""
+    one, other = (value.tolist() if hasattr(value, "tolist") else value for value in (one, other))
+    return one is other or bool(one == other)

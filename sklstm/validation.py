@@ -12,10 +12,12 @@ from sklstm.prediction import compute_logits, fit_blend, fit_temperature, mean_l
 
 # Fewer texts say too little of a temperature (Guo et al. 2017 use thousands).
 MIN_TEXTS_FOR_TEMPERATURE = 100
-# The weights of network and baseline: without one, and before any text has told them. On a few
-# hundred texts, where hardly any can tell, the network has learnt far less than n-grams.
+# The weights of network and baseline: without one; with a baseline of which nothing is known; and
+# with n-grams, before any text has told them. Where few can tell the network has learnt far less
+# than these, and with thousands of texts weights like these are found.
 ALONE = (1.0, 0.0)
-EXPECTED = (0.2, 0.8)
+ALIKE = (0.5, 0.5)
+BESIDE_NGRAMS = (0.2, 0.8)
 
 
 class LabelledTexts(NamedTuple):
@@ -126,23 +128,28 @@ class Validation:
         return number
 
     def calibrate(
-        self, network: LSTMTextNetwork, log_probabilities: np.ndarray | None
+        self,
+        network: LSTMTextNetwork,
+        log_probabilities: np.ndarray | None,
+        *,
+        expected: tuple[float, float],
     ) -> tuple[float, tuple[float, float]]:
         """Return the network's temperature, and the weights of network and baseline.
 
         The weights are those of the logits, divided by the temperature, and of the baseline's
         ``log_probabilities``, None where there is no baseline. Where too little tells the
-        temperature it is 1; the weights are held to what is expected of them, and need less.
+        temperature it is 1; the weights are held to the ``expected`` ones, and need less.
         """
         targets, weights = self.data.targets, self.data.weights
-        all_classes = len(np.unique(targets)) == len(self.classes)
+        heard = targets[weights > 0]
+        all_classes = len(np.unique(heard)) == len(self.classes)
         logits, temperature = compute_logits(network, self.ids), 1.0
-        if len(targets) >= MIN_TEXTS_FOR_TEMPERATURE and all_classes:
+        if len(heard) >= MIN_TEXTS_FOR_TEMPERATURE and all_classes:
             temperature = fit_temperature(logits, targets, weights)
         if log_probabilities is None:
             return temperature, ALONE
         parts = [logits / temperature, log_probabilities]
-        return temperature, fit_blend(parts, targets, weights, expected=EXPECTED)
+        return temperature, fit_blend(parts, targets, weights, expected=expected)
 
 
 class _Answers(ClassifierMixin, BaseEstimator):

@@ -6,7 +6,7 @@ import sklearn
 import torch
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.ensemble import VotingClassifier
+from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -18,14 +18,15 @@ from sklearn.pipeline import make_pipeline
 from sklstm import LSTMTextClassifier
 from sklstm.baseline import compute_log_probabilities, fit_baseline
 from sklstm.prediction import compute_logits
-from sklstm.validation import ALONE, EXPECTED
+from sklstm.validation import ALONE
 from tests.conftest import LABELS, TEXTS, TINY
 
 NAIVE_BAYES = make_pipeline(CountVectorizer(), MultinomialNB())
 
-ENSEMBLE = make_pipeline(
-    CountVectorizer(),
-    VotingClassifier([("bayes", MultinomialNB()), ("linear", LogisticRegression())], voting="soft"),
+MEMBERS = [("bayes", MultinomialNB()), ("linear", LogisticRegression()), ("none", "drop")]
+VOTES = make_pipeline(CountVectorizer(), VotingClassifier(MEMBERS, voting="soft"))
+STACK = make_pipeline(
+    CountVectorizer(), StackingClassifier(MEMBERS, final_estimator=LogisticRegression(), cv=2)
 )
 
 
@@ -105,9 +106,12 @@ def test_given_validation_texts_are_never_learnt_from(monkeypatch):
 
 
 @pytest.mark.parametrize("params", [{"early_stopping": False}, {"calibrate": False}])
-def test_the_expected_weights_where_nothing_tells_them(params):
-    clf = build(**params).fit(*distinct(600))
-    assert clf.temperature_ == 1.0 and clf.blend_weights_ == EXPECTED
+def test_the_expected_weights_where_nothing_tells_them(params, monkeypatch):
+    monkeypatch.setattr(Recorder, "fits", [])
+    for baseline, expected in (("auto", (0.2, 0.8)), (Recorder(), (0.5, 0.5))):
+        clf = build(baseline=baseline, **params).fit(*distinct(600))
+        assert clf.temperature_ == 1.0 and clf.blend_weights_ == expected
+    assert len(Recorder.fits) == 1  # no weights are found, so that no text is held from it
 
 
 def test_few_texts_tell_the_weights_but_no_temperature():
@@ -115,8 +119,8 @@ def test_few_texts_tell_the_weights_but_no_temperature():
     assert clf.temperature_ == 1.0
     alone = build(validation_fraction=0.05, lr=1e-9, baseline=None).fit(*distinct(600))
     assert alone.temperature_ == 1.0
-    assert clf.blend_weights_ != EXPECTED
-    assert clf.blend_weights_ == pytest.approx(EXPECTED, abs=0.2)
+    assert clf.blend_weights_ != (0.2, 0.8)
+    assert clf.blend_weights_ == pytest.approx((0.2, 0.8), abs=0.2)
 
 
 def test_a_baseline_that_tells_nothing_changes_no_label_and_a_good_one_does():
@@ -167,7 +171,7 @@ def test_what_reads_no_texts_is_refused_in_a_sentence(texts, labels):
 
 
 @pytest.mark.parametrize("routing", [False, True])
-@pytest.mark.parametrize("baseline", ["auto", NAIVE_BAYES, ENSEMBLE])
+@pytest.mark.parametrize("baseline", ["auto", NAIVE_BAYES, VOTES, STACK])
 def test_weights_reach_it(texts, labels, baseline, routing):
     weights = np.where(labels == "pos", 10.0, 1.0)
     with sklearn.config_context(enable_metadata_routing=routing):
@@ -209,7 +213,16 @@ def test_the_scale_of_the_weights_does_not_matter(texts, labels, baseline):
 
 
 @pytest.mark.parametrize(
-    "baseline", [make_pipeline(TfidfVectorizer(), KNeighborsClassifier()), Recorder()]
+    "baseline",
+    [
+        make_pipeline(TfidfVectorizer(), KNeighborsClassifier()),
+        Recorder(),
+        VotingClassifier([("bayes", NAIVE_BAYES)], voting="soft"),
+        make_pipeline(
+            TfidfVectorizer(),
+            StackingClassifier(MEMBERS, final_estimator=KNeighborsClassifier(), cv=2),
+        ),
+    ],
 )
 def test_weights_it_cannot_take_are_refused(texts, labels, baseline):
     clf = build(baseline=baseline)

@@ -121,15 +121,15 @@ def test_a_blend_finds_the_scales_that_made_the_targets():
 
 
 def test_a_blend_leaves_out_what_tells_nothing_and_counts_weights():
-    rng = np.random.default_rng(0)
-    targets = rng.integers(2, size=5_000)
-    useful = 2.0 * np.eye(2)[targets] + rng.normal(size=(5_000, 2))
+    rng, n_texts = np.random.default_rng(0), 50_000  # so many that the penalty hardly counts
+    targets = rng.integers(2, size=n_texts)
+    useful = 2.0 * np.eye(2)[targets] + rng.normal(size=(n_texts, 2))
     misleading = log_softmax(-useful + rng.normal(size=useful.shape), axis=1)
     equal = {"expected": (0.5, 0.5)}
-    assert fit_blend([useful, misleading], targets, np.ones(5_000), **equal)[1] < 0.05
-    weights = rng.multinomial(5_000, np.full(5_000, 1 / 5_000)).astype(float)
+    assert fit_blend([useful, misleading], targets, np.ones(n_texts), **equal)[1] < 0.05
+    weights = rng.multinomial(n_texts, np.full(n_texts, 1 / n_texts)).astype(float)
     noise = log_softmax(rng.normal(size=useful.shape), axis=1)
-    repeated = np.repeat(np.arange(5_000), weights.astype(int))
+    repeated = np.repeat(np.arange(n_texts), weights.astype(int))
     once = fit_blend([useful, noise], targets, weights, **equal)
     again = fit_blend(
         [useful[repeated], noise[repeated]], targets[repeated], np.ones(len(repeated)), **equal

@@ -1,7 +1,9 @@
 import copy
 import pickle
+from collections import UserDict
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -280,13 +282,21 @@ def test_a_vectorizer_of_another_class_is_refused(model):
         fitted(model, vectorizer=Own())
 
 
-def test_a_vocabulary_may_be_an_array():
-    words = np.array(["good", "bad", "film"])
+@pytest.mark.parametrize(
+    ("words", "others"),
+    [
+        (np.array(["good", "bad", "film"]), np.array(["film", "bad", "good"])),
+        (pd.Series(["good", "bad", "film"]), pd.Series(["good", "bad"])),
+        (UserDict(good=2, bad=3, film=4), UserDict(good=4, bad=3, film=2)),
+    ],
+)
+def test_a_vocabulary_may_be_of_any_kind(words, others):
     vectorizer = SequenceVectorizer(vocabulary=words)
     model = LSTMLanguageModel(vectorizer=vectorizer, hidden_size=5, max_epochs=1).fit(TEXTS)
-    assert fitted(model, vectorizer=SequenceVectorizer(vocabulary=words.copy(), max_length=2))
+    same = SequenceVectorizer(vocabulary=copy.copy(words), max_length=2)
+    assert fitted(model, vectorizer=same).vectorizer_.max_length == 2
     with pytest.raises(ValueError, match="got another vocabulary"):
-        fitted(model, vectorizer=SequenceVectorizer(vocabulary=words[::-1].copy()))
+        fitted(model, vectorizer=SequenceVectorizer(vocabulary=others))
 
 
 def test_word_vectors_beside_it_are_refused_and_its_embedding_may_be_frozen(model):

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import make_scorer, roc_auc_score
 
 from sklstm.batching import RaggedIds
 from sklstm.prediction import compute_logits
 from sklstm.validation import (
+    ALIKE,
     ALONE,
     MIN_TEXTS_FOR_TEMPERATURE,
     LabelledTexts,
@@ -126,15 +128,58 @@ def test_without_a_scorer_the_log_loss_is_watched():
     [(MIN_TEXTS_FOR_TEMPERATURE - 1, None), (MIN_TEXTS_FOR_TEMPERATURE, np.zeros(100, dtype=int))],
 )
 def test_too_little_to_tell_the_temperature(n_texts, targets):
-    assert validation(n_texts=n_texts, targets=targets).calibrate(build(n_classes=2), None) == (
-        1.0,
-        ALONE,
-    )
+    judged, network = validation(n_texts=n_texts, targets=targets), build(n_classes=2)
+    assert judged.calibrate(network, None, expected=ALIKE) == (1.0, ALONE)
 
 
 def test_temperature_lowers_the_loss():
     judged, network = validation(n_texts=MIN_TEXTS_FOR_TEMPERATURE), build(n_classes=2)
     logits = compute_logits(network, judged.ids)
     judged.data = judged.data._replace(targets=logits.argmax(axis=1))
-    temperature, blend = judged.calibrate(network, None)
+    temperature, blend = judged.calibrate(network, None, expected=ALIKE)
     assert temperature < 1.0 and blend == ALONE
+
+
+def says(targets, surely=0.9):
+    """Return the log-probabilities of two classes that give these targets so much."""
+    return np.log(np.where(np.eye(2)[targets], surely, 1 - surely))
+
+
+def test_weights_count_in_the_blend():
+    judged, network = validation(n_texts=200), build(n_classes=2)
+    targets = judged.data.targets
+    half = np.arange(200) < 100
+    log_probabilities = says(np.where(half, targets, 1 - targets))  # right on one half alone
+    for heard, is_trusted in ((half, True), (~half, False)):
+        judged.data = judged.data._replace(weights=np.where(heard, 1.0, 0.01))
+        _, (_, of_baseline) = judged.calibrate(network, log_probabilities, expected=ALIKE)
+        assert (of_baseline > 0.6) if is_trusted else (of_baseline < 0.4)
+
+
+def test_texts_of_weight_0_are_as_good_as_absent():
+    network, few = build(n_classes=2), validation(n_texts=60)
+    expected = few.calibrate(network, says(few.data.targets), expected=ALIKE)
+    assert expected[0] == 1.0 and expected[1] != ALIKE
+    more = validation(n_texts=1000)
+    kept = np.arange(1000) < 60
+    ids = np.concatenate([few.ids.ids, more.ids.ids[len(few.ids.ids) :]])
+    more.ids = RaggedIds(ids, more.ids.offsets)
+    more.data = more.data._replace(weights=kept.astype(float))
+    found = more.calibrate(network, says(more.data.targets), expected=ALIKE)
+    assert found[0] == 1.0
+    assert found[1] == pytest.approx(expected[1], abs=1e-6)
+
+
+def test_the_scale_of_the_logits_is_the_temperatures():
+    judged, network = validation(n_texts=MIN_TEXTS_FOR_TEMPERATURE), build(n_classes=2)
+    targets = compute_logits(network, judged.ids).argmax(axis=1)
+    targets[::5] = 1 - targets[::5]
+    judged.data = judged.data._replace(targets=targets)
+    log_probabilities = says(targets, surely=0.6)
+    temperature, blend = judged.calibrate(network, log_probabilities, expected=ALIKE)
+    with torch.no_grad():
+        for parameter in network.head.parameters():
+            parameter *= 3.0
+    hotter, same = judged.calibrate(network, log_probabilities, expected=ALIKE)
+    assert hotter == pytest.approx(3 * temperature, rel=1e-3)
+    assert same == pytest.approx(blend, abs=1e-3)
