@@ -194,7 +194,10 @@ def parse():
     parser.add_argument("data", nargs="*", help="names of data sets; default: all there are")
     parser.add_argument("--split", choices=SPLITS, default="validation")
     parser.add_argument(
-        "--systems", nargs="+", default=["mnb2", "nbsvm", "tfidf", "lstm", "network"], metavar="SPEC"
+        "--systems",
+        nargs="+",
+        default=["mnb2", "nbsvm", "tfidf", "lstm", "network"],
+        metavar="SPEC",
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--seeds", type=int, default=max(SEEDS.values()), help="at most so many")
