@@ -704,7 +704,7 @@ def test_ctrl_c_while_judging_drops_the_unfinished_epoch(tiny):
 
 
 def test_ctrl_c_while_calibrating_keeps_the_training(tiny, monkeypatch):
-    def press(self, network, log_probabilities):
+    def press(self, network, log_probabilities, *, expected):
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr("sklstm.validation.Validation.calibrate", press)
