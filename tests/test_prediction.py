@@ -140,5 +140,5 @@ def test_a_blend_leaves_out_what_tells_nothing_and_counts_weights():
 def test_a_blend_of_few_texts_stays_near_the_expected_weights():
     sure = np.log([[0.9, 0.1], [0.1, 0.9]])
     found = fit_blend([sure, -sure], np.array([0, 1]), np.ones(2), expected=(0.3, 0.7))
-    assert found == pytest.approx((0.3, 0.7), abs=0.2)
+    assert found == pytest.approx((0.3, 0.7), abs=0.05)
     assert found[0] > 0.3 and found[1] < 0.7
