@@ -28,7 +28,7 @@ from lstm import gemm_peak
 from stages import STAGES, seconds_by_stage
 
 from sklstm import SequenceVectorizer
-from sklstm.batching import RaggedIds
+from sklstm.text.batching import RaggedIds
 
 #: Products of matrices that the mathematics of both directions needs, in FLOP a token.
 FLOP = {

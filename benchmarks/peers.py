@@ -25,9 +25,9 @@ from skorch.dataset import Dataset
 from torch import nn
 
 from sklstm import SequenceVectorizer
-from sklstm.batching import RaggedIds, TrainingBatches
-from sklstm.prediction import compute_logits
-from sklstm.training import build_net, train
+from sklstm.model.prediction import compute_logits
+from sklstm.text.batching import RaggedIds, TrainingBatches
+from sklstm.training.loop import build_net, train
 
 EMBEDDING, HIDDEN, BATCH, WIDTH, LEARNING_RATE = 128, 128, 32, 256, 1e-3
 

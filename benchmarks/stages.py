@@ -9,10 +9,10 @@ from unittest.mock import patch
 import torch
 
 from sklstm import LSTMTextClassifier, SequenceVectorizer
-from sklstm.batching import RaggedIds, TrainingBatches
-from sklstm.network import LSTMTextNetwork
-from sklstm.optimizer import LazyAdamW
-from sklstm.training import GradientClipping, TextNet
+from sklstm.network.text_network import LSTMTextNetwork
+from sklstm.text.batching import RaggedIds, TrainingBatches
+from sklstm.training.loop import GradientClipping, TextNet
+from sklstm.training.optimizer import LazyAdamW
 
 #: In the order of a training step.
 STAGES = ("tokenise", "batch", "forward", "backward", "optimiser", "callbacks", "loop", "rest")

@@ -21,7 +21,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from sklstm import LSTMTextClassifier, SequenceVectorizer
-from sklstm.validation import ALONE
+from sklstm.model.validation import ALONE
 
 sys.path.append(str(Path(__file__).parent.parent / "examples"))
 

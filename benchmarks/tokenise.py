@@ -22,7 +22,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from sklstm import SequenceVectorizer
 from sklstm.datasets import load_docstrings
-from sklstm.tokenizers import TOKEN_PATTERN, replace_line_breaks
+from sklstm.text.tokenizers import TOKEN_PATTERN, replace_line_breaks
 
 BASE = "regular expression"
 

@@ -27,7 +27,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from sklstm import LSTMTextClassifier
 from sklstm.datasets import load_docstrings
-from sklstm.tokenizers import tokenize
+from sklstm.text.tokenizers import tokenize
 
 # %%
 # The baselines

@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 from sklstm.classifier import LSTMTextClassifier
 from sklstm.language_model import LSTMLanguageModel
-from sklstm.vectorizer import SequenceVectorizer
+from sklstm.text.vectorizer import SequenceVectorizer
 
 __all__ = ["LSTMLanguageModel", "LSTMTextClassifier", "SequenceVectorizer", "__version__"]
 

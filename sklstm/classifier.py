@@ -22,9 +22,6 @@ from sklearn.metrics import get_scorer_names
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sklstm.adversarial import Adversary
-from sklstm.baseline import choose_baseline, compute_log_probabilities, fit_and_judge
-from sklstm.batching import RaggedIds, TrainingBatches
 from sklstm.checks import (
     HasMethods,
     Interval,
@@ -41,21 +38,32 @@ from sklstm.checks import (
     fitted_by_meta_estimator,
     weigh_classes,
 )
-from sklstm.embeddings import check_embeddings, find_vectors
-from sklstm.fine_tuning import count_stages
 from sklstm.kernels.contract import CELLS
 from sklstm.kernels.dispatch import BACKENDS
 from sklstm.language_model import LSTMLanguageModel
-from sklstm.network import POOLINGS
-from sklstm.prediction import (
+from sklstm.model.prediction import (
     answer_in_chunks,
     compute_logits,
     compute_pooled,
     compute_sentences,
 )
-from sklstm.pretraining import find_start, keep_start
-from sklstm.segments import Segment, mark_tokens
-from sklstm.training import (
+from sklstm.model.validation import (
+    ALIKE,
+    ALONE,
+    BESIDE_NGRAMS,
+    LabelledTexts,
+    Validation,
+    split_validation,
+)
+from sklstm.network.sentences import Segment, mark_tokens
+from sklstm.network.text_network import POOLINGS
+from sklstm.ngrams.member import choose_baseline, compute_log_probabilities, fit_and_judge
+from sklstm.text.batching import RaggedIds, TrainingBatches
+from sklstm.text.vectorizer import SPECIAL_TOKENS, SequenceVectorizer
+from sklstm.text.word_vectors import check_embeddings, find_vectors
+from sklstm.training.adversarial import Adversary
+from sklstm.training.fine_tuning import count_stages
+from sklstm.training.loop import (
     SCHEDULES,
     Schedule,
     build_net,
@@ -65,15 +73,7 @@ from sklstm.training import (
     resolve_device,
     train,
 )
-from sklstm.validation import (
-    ALIKE,
-    ALONE,
-    BESIDE_NGRAMS,
-    LabelledTexts,
-    Validation,
-    split_validation,
-)
-from sklstm.vectorizer import SPECIAL_TOKENS, SequenceVectorizer
+from sklstm.training.start import find_start, keep_start
 
 
 class LSTMTextClassifier(

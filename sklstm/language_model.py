@@ -10,7 +10,6 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sklstm.batching import RaggedIds
 from sklstm.checks import (
     Interval,
     StrOptions,
@@ -18,14 +17,18 @@ from sklstm.checks import (
     fit_context,
     fitted_by_meta_estimator,
 )
-from sklstm.generation import sample
 from sklstm.kernels.contract import CELLS
 from sklstm.kernels.dispatch import BACKENDS
-from sklstm.language_network import LSTMLanguageNetwork, log_frequencies
-from sklstm.persistence import read_model, write_model
-from sklstm.prediction import TEXTS_PER_CHUNK, sum_log_likelihoods
-from sklstm.tokenizers import join_tokens
-from sklstm.training import (
+from sklstm.model.generation import sample
+from sklstm.model.persistence import read_model, write_model
+from sklstm.model.prediction import TEXTS_PER_CHUNK, sum_log_likelihoods
+from sklstm.model.validation import LabelledTexts, split_validation
+from sklstm.network.language_network import LSTMLanguageNetwork, log_frequencies
+from sklstm.text.batching import RaggedIds
+from sklstm.text.tokenizers import join_tokens
+from sklstm.text.vectorizer import BOUNDARY, SPECIAL_TOKENS, SequenceVectorizer
+from sklstm.text.windows import TrainingWindows, enclose
+from sklstm.training.loop import (
     SCHEDULES,
     LanguageNet,
     Schedule,
@@ -35,9 +38,6 @@ from sklstm.training import (
     resolve_device,
     train,
 )
-from sklstm.validation import LabelledTexts, split_validation
-from sklstm.vectorizer import BOUNDARY, SPECIAL_TOKENS, SequenceVectorizer
-from sklstm.windows import TrainingWindows, enclose
 
 # What a file says it holds.
 KIND = "language model"

@@ -19,8 +19,9 @@ from sklearn.metrics import get_scorer, log_loss
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LRScheduler
 
-from sklstm import LSTMTextClassifier, SequenceVectorizer, prediction
+from sklstm import LSTMTextClassifier, SequenceVectorizer
 from sklstm.kernels.contract import CELLS
+from sklstm.model import prediction
 from tests.conftest import LABELS, TEXTS, TINY
 
 UNUSUAL = ["", " \n", "zzz qqq", "😀", "good", "good " * 1_000, "<br />", "房间"]
@@ -267,7 +268,7 @@ def test_bfloat16_keeps_the_promises_of_float32(tiny, texts, labels):
 
 @pytest.mark.parametrize("has_units", [True, False])
 def test_auto_trains_in_bfloat16_where_there_are_units(monkeypatch, tiny, texts, labels, has_units):
-    monkeypatch.setattr("sklstm.network.has_bfloat16_units", lambda device: has_units)
+    monkeypatch.setattr("sklstm.network.text_network.has_bfloat16_units", lambda device: has_units)
     models = {p: clone(tiny).set_params(precision=p) for p in ("auto", "float32", "bfloat16")}
     losses = {p: model.fit(texts, labels).loss_curve_ for p, model in models.items()}
     assert losses["auto"] == losses["bfloat16" if has_units else "float32"]
@@ -707,7 +708,7 @@ def test_ctrl_c_while_calibrating_keeps_the_training(tiny, monkeypatch):
     def press(self, network, log_probabilities, *, expected):
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr("sklstm.validation.Validation.calibrate", press)
+    monkeypatch.setattr("sklstm.model.validation.Validation.calibrate", press)
     with pytest.warns(UserWarning, match="interrupted after 10 epochs"):
         tiny.set_params(n_iter_no_change=99).fit(*distinct())
     assert tiny.temperature_ == 1.0
@@ -813,7 +814,7 @@ def test_bad_input_keeps_an_earlier_fit(fitted, changes, match):
         ({"lr_schedule": "step"}, "The 'lr_schedule' parameter .* Got 'step' instead"),
         ({"scoring": "log loss"}, "The 'scoring' parameter .* Got 'log loss' instead"),
         ({"class_weight": "equal"}, "The 'class_weight' parameter .* Got 'equal' instead"),
-        ({"vectorizer": str.split}, "must be an instance of 'sklstm.vectorizer.Seq"),
+        ({"vectorizer": str.split}, "must be an instance of 'sklstm.text.vectorizer.Seq"),
         ({"pooling": ("max", "average")}, "pooling must name one or more of"),
         ({"class_weight": {"pos": -1}}, "class_weight must hold numbers of 0 or more"),
         (

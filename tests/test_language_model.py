@@ -121,7 +121,7 @@ def test_one_direction_and_deeper():
 
 
 def test_auto_epochs_make_enough_updates(monkeypatch):
-    monkeypatch.setattr("sklstm.training.AUTO_UPDATES", 20)
+    monkeypatch.setattr("sklstm.training.loop.AUTO_UPDATES", 20)
     learnt = tiny(max_epochs="auto", batch_size=2).fit(TEXTS)  # two batches an epoch
     assert learnt.n_iter_ == 10
 

@@ -1,0 +1,1 @@
+"""The torch modules: embedding, LSTM, pooling, head; and the settings they are built from."""

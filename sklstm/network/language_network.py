@@ -1,0 +1,251 @@
+"""Ids to the probabilities of the next id, and of the one before: embedding, LSTM, softmax."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sklstm.lstm import LSTM, dropout_mask
+from sklstm.network.text_network import casting, find_different
+from sklstm.text.vectorizer import PADDING
+
+# Floats of the logits computed at a time: they stay in the processor's cache from the product to
+# the softmax, and memory does not grow with the batch.
+MAX_LOGITS = 2**19
+# The product has a few columns more than negatives, for widths that processors like.
+GRAIN = 16
+
+
+class Candidates(NamedTuple):
+    """What the softmax of a training step compares: rows of a table, and how they were drawn."""
+
+    table: Tensor  # (U, E) the embeddings that the step reads
+    bias: Tensor  # (U,) of the same ids
+    negatives: Tensor  # (n,) rows of the table, none twice
+    log_share: Tensor  # (n,) log of the chance with which each was drawn
+
+
+class LSTMLanguageNetwork(nn.Module):
+    """Embedding -> LSTM -> projection -> softmax over all ids, with the embedding's weights.
+
+    The forward states predict the token that follows, the backward states the one before. The two
+    directions share the embedding alone; since a second layer would see both, there is one layer
+    where there are two directions.
+
+    Parameters
+    ----------
+    n_ids : int
+        Number V of ids, the special ones included.
+    embedding_dim, hidden_size, num_layers : int
+        Sizes of the embedding and of the LSTM.
+    bidirectional : bool
+        Whether there are backward states.
+    dropout : float
+        Share of the states to drop while training.
+    cell, backend : str
+        Of the LSTM; see :class:`~sklstm.lstm.LSTM`.
+    precision : {'auto', 'float32', 'bfloat16'}
+        What the LSTM computes in; see :class:`~sklstm.network.text_network.LSTMTextNetwork`.
+    generator : torch.Generator
+        Source of the first weights and of all dropout.
+    log_frequency : Tensor of shape (V,) or None
+        First values of the biases: what is known of words before any is read.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_ids: int,
+        embedding_dim: int,
+        hidden_size: int,
+        num_layers: int,
+        bidirectional: bool,
+        cell: str,
+        dropout: float,
+        backend: str,
+        precision: str,
+        generator: torch.Generator,
+        log_frequency: Tensor | None = None,
+    ):
+        super().__init__()
+        self.dropout = dropout
+        self.precision = precision
+        self.generator = generator
+        # skip_init leaves torch's global random state alone; the weights are drawn below.
+        self.embedding = nn.utils.skip_init(nn.Embedding, n_ids, embedding_dim, padding_idx=PADDING)
+        self.lstm = LSTM(
+            embedding_dim,
+            hidden_size,
+            num_layers=num_layers,
+            bidirectional=bidirectional,
+            dropout=dropout,
+            cell=cell,
+            backend=backend,
+            generator=generator,
+        )
+        self.projections = nn.ModuleList(
+            nn.utils.skip_init(nn.Linear, hidden_size, embedding_dim)
+            for _ in range(self.lstm.num_directions)
+        )
+        self.bias = nn.Parameter(torch.zeros(n_ids))
+        self.reset_parameters(log_frequency)
+
+    @torch.no_grad()
+    def reset_parameters(self, log_frequency: Tensor | None) -> None:
+        """Draw the first weights of embedding and projections; the LSTM drew its own."""
+        nn.init.normal_(self.embedding.weight, std=0.1, generator=self.generator)
+        self.embedding.weight[PADDING] = 0.0
+        for projection in self.projections:
+            nn.init.xavier_uniform_(projection.weight, generator=self.generator)
+            nn.init.zeros_(projection.bias)
+        if log_frequency is not None:
+            self.bias.copy_(log_frequency)
+
+    def forward(
+        self,
+        ids: Tensor,  # (T, B) without padding
+        negatives: Tensor,  # (n,)
+        log_share: Tensor,  # (n,)
+    ) -> Tensor:
+        """Return the mean loss of a token by the sampled softmax, over both directions."""
+        different, place = find_different([ids, negatives], self.embedding.num_embeddings)
+        table = self.embedding(different)
+        candidates = Candidates(table, self.bias[different], place[negatives], log_share)
+        index = place[ids.long()]
+        with casting(self, ids.device):
+            states = self.lstm.states(table, None, index)
+        states = states.to(table.dtype)
+        contexts = torch.cat([c.flatten(0, 1) for c in self._contexts(states)])
+        targets = torch.cat([index[1:].flatten(), index[:-1].flatten()][: len(self.projections)])
+        return sampled_softmax_loss(contexts, targets, candidates)
+
+    def _contexts(self, states):
+        """Return for each direction what predicts its targets, (T - 1, B, E).
+
+        The forward states up to the last but one predict the tokens from the second on; the
+        backward ones from the second on those up to the last but one.
+        """
+        if self.training and self.dropout > 0:
+            states = states * dropout_mask(
+                states, states.shape, p=self.dropout, generator=self.generator
+            )
+        halves = states.chunk(len(self.projections), dim=2)
+        seen = (slice(None, -1), slice(1, None))
+        return [p(half[s]) for p, half, s in zip(self.projections, halves, seen, strict=False)]
+
+    def log_probabilities(
+        self,
+        ids: Tensor,  # (T, B) padded at the end with 0
+        lengths: Tensor,  # (B,)
+    ) -> Tensor:
+        """Return the log-probability of each token in each direction, (directions, T - 1, B).
+
+        The first direction's are those of the tokens from the second on, the other's those of the
+        tokens up to the last but one. Padding has 0.
+        """
+        different, place = find_different([ids], self.embedding.num_embeddings)
+        with casting(self, ids.device):
+            states = self.lstm.states(self.embedding(different), lengths, place[ids.long()])
+        contexts = self._contexts(states.to(self.bias.dtype))
+        live = ids[1:] != PADDING
+        zeros = self.bias.new_zeros(live.shape)
+        return torch.stack(
+            [
+                zeros.masked_scatter(live, self._score(context[live], own[live].long()))
+                for context, own in zip(contexts, (ids[1:], ids[:-1]), strict=False)
+            ]
+        )
+
+    def _score(self, contexts, targets):
+        """Return the log-probabilities of the targets (M,), by the softmax over all ids."""
+        size = max(1, 16 * MAX_LOGITS // len(self.bias))
+        return torch.cat(
+            [
+                -nn.functional.cross_entropy(self.logits(context), target, reduction="none")
+                for context, target in zip(contexts.split(size), targets.split(size), strict=True)
+            ]
+        )
+
+    def logits(
+        self,
+        contexts: Tensor,  # (M, E)
+    ) -> Tensor:
+        """Return the logits (M, V) of all ids; the padding's is minus infinity."""
+        logits = torch.addmm(self.bias, contexts, self.embedding.weight.T)
+        logits[:, PADDING] = -torch.inf
+        return logits
+
+
+def sampled_softmax_loss(
+    contexts: Tensor,  # (M, E)
+    targets: Tensor,  # (M,) rows of the table
+    candidates: Candidates,
+) -> Tensor:
+    """Return the mean cross-entropy by a softmax over the target and the negatives.
+
+    Each negative counts as often in the sum as it was likely to be left out: the sum is that over
+    all ids on average, and exactly where all were drawn. A negative that is the target itself
+    counts once (Jean et al. 2015, On Using Very Large Target Vocabulary).
+    """
+    return _SampledSoftmax.apply(contexts, targets, *candidates)
+
+
+class _SampledSoftmax(torch.autograd.Function):
+    """The loss and its gradients, a few rows at a time, so that no (M, n) is ever in memory."""
+
+    @staticmethod
+    def forward(ctx, contexts, targets, table, bias, negatives, log_share):
+        n, m = len(negatives), len(targets)
+        width = -(-(n + 1) // GRAIN) * GRAIN
+        # The column behind the negatives is the target's; those behind it count for nothing.
+        weight = table.new_zeros(width, table.shape[1])
+        weight[:n] = table[negatives]
+        offset = table.new_full((width,), -torch.inf)
+        offset[:n] = bias[negatives] - log_share
+        column = torch.full((len(table),), n, device=targets.device)
+        column[negatives] = torch.arange(n, device=targets.device)
+        column = column[targets]
+
+        target_weight = table[targets]
+        logit = (contexts * target_weight).sum(dim=1) + bias[targets]
+        grad_contexts = torch.empty_like(contexts)
+        grad_weight, grad_offset = torch.zeros_like(weight), torch.zeros_like(offset)
+        p_target = torch.empty_like(logit)
+        size = max(1, MAX_LOGITS // width)
+        for begin in range(0, m, size):
+            rows = slice(begin, begin + size)
+            x = contexts[rows]
+            p = torch.addmm(offset, x, weight.T)
+            p.scatter_(1, column[rows].unsqueeze(1), -torch.inf)
+            p[:, n] = logit[rows]
+            p = torch.softmax(p, dim=1)
+            p_target[rows] = p[:, n]
+            p[:, n] = 0.0
+            torch.mm(p, weight, out=grad_contexts[rows])
+            grad_weight.addmm_(p.T, x)
+            grad_offset += p.sum(dim=0)
+        grad_target = p_target - 1.0
+        grad_contexts.addcmul_(grad_target.unsqueeze(1), target_weight)
+        grad_table = torch.zeros_like(table).index_add_(
+            0, targets, contexts * grad_target.unsqueeze(1)
+        )
+        grad_table.index_add_(0, negatives, grad_weight[:n])
+        grad_bias = torch.zeros_like(bias).index_add_(0, targets, grad_target)
+        grad_bias.index_add_(0, negatives, grad_offset[:n])
+        ctx.save_for_backward(grad_contexts, grad_table, grad_bias)
+        ctx.n_rows = m
+        tiny = torch.finfo(table.dtype).tiny
+        return -p_target.clamp(min=tiny).log().mean()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        share = grad / ctx.n_rows
+        grad_contexts, grad_table, grad_bias = (g * share for g in ctx.saved_tensors)
+        return grad_contexts, None, grad_table, grad_bias, None, None
+
+
+def log_frequencies(counts: np.ndarray) -> Tensor:
+    """Return the log of the share of each id (V,), each counted once more than it came."""
+    return torch.from_numpy(np.log((counts + 1.0) / (counts + 1.0).sum())).float()

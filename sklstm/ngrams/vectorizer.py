@@ -1,0 +1,201 @@
+"""N-grams of tokens, and of the characters inside them: what the linear baseline reads."""
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.ensemble import VotingClassifier
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from sklstm.ngrams.naive_bayes import NaiveBayesLogisticRegression
+from sklstm.text.vectorizer import SequenceVectorizer
+
+# What stands in one text alone tells nothing of another.
+FEWEST_TEXTS = 2
+CHARACTERS = (2, 5)
+# Pieces of words are many and alike; at their full weight they drown the words of long texts.
+WEIGHT_OF_PIECES = 0.5
+
+
+def make_ngram_classifier(vectorizer: SequenceVectorizer | None = None) -> Pipeline:
+    """Return TF-IDF of n-grams with the mean of two linear models, unfitted."""
+    linear = VotingClassifier(
+        [
+            ("logistic", LogisticRegression(C=10.0, max_iter=1000)),
+            ("naive_bayes", NaiveBayesLogisticRegression()),
+        ],
+        voting="soft",
+    )
+    return Pipeline([("ngrams", NgramVectorizer(vectorizer)), ("linear", linear)])
+
+
+class NgramVectorizer(TransformerMixin, BaseEstimator):
+    """Turn texts into TF-IDF of their tokens, pairs of tokens, and characters inside tokens.
+
+    The n-grams of 2 to 5 characters do not cross a token's ends, so they are found once for each
+    different token and multiplied by the tokens' counts, instead of being found in every text.
+    Tokens that were not there at ``fit`` have them too.
+
+    Parameters
+    ----------
+    vectorizer : SequenceVectorizer or None, default=None
+        Says what a token is. Its vocabulary and its limits, which spare a network, do not count.
+
+    Attributes
+    ----------
+    token_places_ : dict of str to int
+        The tokens, and their places among them.
+    """
+
+    def __init__(self, vectorizer=None):
+        self.vectorizer = vectorizer
+
+    def fit(self, X, y=None):
+        """Learn the n-grams of texts and how rare they are.
+
+        Parameters
+        ----------
+        X : iterable of str of length n_texts
+            The texts.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : NgramVectorizer
+        """
+        self.fit_transform(X)
+        return self
+
+    def fit_transform(self, X, y=None):
+        """Learn the n-grams of texts and return their features.
+
+        Parameters
+        ----------
+        X : iterable of str of length n_texts
+            The texts.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        features : csr_array of shape (n_texts, n_features), float64
+        """
+        tokens, places, offsets = self._vectorizer.read_tokens(X)
+        self.token_places_ = {token: place for place, token in enumerate(tokens)}
+        pairs = _pair(places, offsets, n_tokens=len(tokens))
+        self.pairs_ = np.unique(pairs[pairs >= 0])
+        self.cutter_ = _fit_cutter(tokens)
+        counts = self._count(tokens, places, offsets)
+        self.common_ = [_find_common(block) for block in counts]
+        blocks = self._choose(counts)
+        del counts  # as large as what is chosen of them
+        self.idf_ = [TfidfTransformer(sublinear_tf=True).fit(block) for block in blocks]
+        return self._weigh(blocks)
+
+    def transform(self, X):
+        """Return the features of texts.
+
+        Parameters
+        ----------
+        X : iterable of str of length n_texts
+            The texts.
+
+        Returns
+        -------
+        features : csr_array of shape (n_texts, n_features), float64
+        """
+        check_is_fitted(self)
+        return self._weigh(self._choose(self._count(*self._vectorizer.read_tokens(X))))
+
+    @property
+    def _vectorizer(self):
+        return SequenceVectorizer() if self.vectorizer is None else self.vectorizer
+
+    def _count(self, tokens, places, offsets):
+        """Return the counts of known tokens, known pairs and pieces, three (n_texts, n) arrays.
+
+        ``places`` are among ``tokens``, some of which may be new.
+        """
+        n_texts, n_tokens = len(offsets) - 1, len(self.token_places_)
+        rows = np.repeat(np.arange(n_texts), np.diff(offsets))
+        known = np.fromiter((self.token_places_.get(t, -1) for t in tokens), np.int64, len(tokens))
+        known_places = known[places]
+        pairs = _pair(known_places, offsets, n_tokens=n_tokens)
+        all_tokens = _count(rows, places, shape=(n_texts, len(tokens)))
+        return (
+            _count(rows, known_places, shape=(n_texts, n_tokens)),
+            _count(rows, _find(pairs, self.pairs_), shape=(n_texts, len(self.pairs_))),
+            all_tokens @ _cut(tokens, self.cutter_),
+        )
+
+    def _choose(self, counts):
+        """Return the common columns in blocks, each to be scaled by itself."""
+        *words, pieces = (c[:, common] for c, common in zip(counts, self.common_, strict=True))
+        words = sparse.hstack(words, format="csr")
+        return [words, pieces] if pieces.shape[1] else [words]
+
+    def _weigh(self, blocks):
+        """Turn the counts into TF-IDF, in place, since they are the largest there is."""
+        weights = (1.0, WEIGHT_OF_PIECES)
+        weighed = []
+        for weight, idf, block in zip(weights, self.idf_, blocks, strict=False):
+            weighed.append(idf.transform(block, copy=False))
+            weighed[-1].data *= weight
+        return sparse.hstack(weighed, format="csr")
+
+
+def _pair(places, offsets, *, n_tokens):
+    """Return the code of the pair that begins at each place, -1 where there is none."""
+    paired = (places[:-1] >= 0) & (places[1:] >= 0)
+    ends = offsets[1:-1]
+    paired[ends[(ends > 0) & (ends < len(places))] - 1] = False
+    pairs = np.full(len(places), -1)
+    pairs[:-1][paired] = (places[:-1].astype(np.int64) * n_tokens + places[1:])[paired]
+    return pairs
+
+
+def _find(codes, known):
+    """Return the place of each code among the known ones, which are sorted; -1 where not there."""
+    if len(known) == 0:
+        return np.full(len(codes), -1)
+    place = np.searchsorted(known, codes)
+    place[place == len(known)] = 0
+    return np.where(known[place] == codes, place, -1)
+
+
+def _count(rows, columns, *, shape):
+    """Return how often each column comes in each row; column -1 does not count."""
+    counts = columns >= 0
+    ones = np.ones(int(counts.sum()))
+    return sparse.csr_array((ones, (rows[counts], columns[counts])), shape=shape)
+
+
+def _fit_cutter(tokens):
+    """Return what counts n-grams of characters, or None where every token is one character."""
+    if all(len(token.strip()) < 2 for token in tokens):  # as in Chinese
+        return None
+    return CountVectorizer(analyzer="char_wb", ngram_range=CHARACTERS, lowercase=False).fit(
+        _long(tokens)
+    )
+
+
+def _cut(tokens, cutter):
+    """Return how often each n-gram of characters stands in each token, (n_tokens, n_pieces)."""
+    if cutter is None:
+        return sparse.csr_array((len(tokens), 0))
+    return sparse.csr_array(cutter.transform(_long(tokens)), dtype=np.float64)
+
+
+def _long(tokens):
+    """Return the tokens, "" in the place of those that have no pieces but themselves."""
+    return [token if len(token.strip()) > 1 else "" for token in tokens]
+
+
+def _find_common(counts):
+    """Return the columns that stand in enough texts, or all where none does."""
+    n_texts = np.bincount(counts.indices, minlength=counts.shape[1])
+    common = np.flatnonzero(n_texts >= FEWEST_TEXTS)
+    return common if len(common) else np.arange(counts.shape[1])

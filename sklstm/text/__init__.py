@@ -1,0 +1,1 @@
+"""From raw texts to batches of token ids: tokens, vocabulary, ids, word vectors, batches."""

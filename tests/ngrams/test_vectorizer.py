@@ -1,0 +1,98 @@
+"""N-grams are those that scikit-learn counts."""
+
+import pickle
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from sklstm import SequenceVectorizer
+from sklstm.datasets import load_docstrings
+from sklstm.ngrams.naive_bayes import NaiveBayesLogisticRegression
+from sklstm.ngrams.vectorizer import NgramVectorizer, make_ngram_classifier
+from sklstm.text.tokenizers import tokenize
+from tests.conftest import TEXTS
+
+
+def by_scikit_learn(texts, others):
+    """Return the features of texts and others, by vectorizers that go through every text."""
+    words = TfidfVectorizer(
+        tokenizer=tokenize, token_pattern=None, ngram_range=(1, 2), min_df=2, sublinear_tf=True
+    )
+    pieces = TfidfVectorizer(
+        preprocessor=lambda text: " ".join(t for t in tokenize(text.lower()) if len(t) > 1),
+        analyzer="char_wb",
+        ngram_range=(2, 5),
+        min_df=2,
+        sublinear_tf=True,
+    )
+    pairs = [
+        (vectorizer.fit_transform(texts), vectorizer.transform(others))
+        for vectorizer in (words, pieces)
+    ]
+    return [sparse.hstack([pairs[0][k], 0.5 * pairs[1][k]]) for k in range(2)]
+
+
+def test_features_are_those_of_scikit_learn():
+    texts = load_docstrings().data
+    texts, others = texts[:300], texts[300:400]
+    expected, expected_others = by_scikit_learn(texts, others)
+    vectorizer = NgramVectorizer()
+    features = vectorizer.fit_transform(texts)
+    assert features.shape == expected.shape
+    # Columns have another order, which products of rows do not see.
+    np.testing.assert_allclose(
+        (features @ features.T).toarray(), (expected @ expected.T).toarray(), atol=1e-12
+    )
+    seen = vectorizer.transform(others) @ features.T
+    np.testing.assert_allclose(seen.toarray(), (expected_others @ expected.T).toarray(), atol=1e-12)
+
+
+def test_fit_then_transform_is_fit_transform():
+    once = NgramVectorizer().fit_transform(TEXTS)
+    again = NgramVectorizer().fit(TEXTS).transform(TEXTS)
+    np.testing.assert_allclose(once.toarray(), again.toarray())
+
+
+def test_pairs_do_not_cross_texts_and_unknown_tokens_make_none():
+    vectorizer = NgramVectorizer().fit(["a b", "a b", "b c", "", "b c"])
+    assert len(vectorizer.pairs_) == 2  # not "b b", from the end of one to the next
+    assert vectorizer.transform(["a x b"]).nnz == 2
+    assert vectorizer.transform(["a b"]).nnz == 3
+    assert vectorizer.transform(["", "x y"]).nnz == 0
+
+
+def test_unknown_words_have_known_pieces():
+    vectorizer = NgramVectorizer().fit(["walked talked", "walked talked"])
+    assert vectorizer.transform(["stalked"]).nnz > 0
+
+
+@pytest.mark.parametrize("texts", [["one", "two"], ["房间", "很小"], ["a"], ["", "word"]])
+def test_few_and_short_texts(texts):
+    features = NgramVectorizer().fit_transform(texts)
+    assert features.shape[1] > 0
+    assert np.isfinite(features.toarray()).all()
+
+
+def test_the_given_vectorizer_says_what_a_token_is_and_is_left_alone():
+    given = SequenceVectorizer(lowercase=False, max_length=1, max_features=1)
+    vectorizer = NgramVectorizer(given).fit(["Good day", "good day"])
+    assert set(vectorizer.token_places_) == {"Good", "good", "day"}
+    assert not hasattr(given, "vocabulary_")
+
+
+def test_it_is_cloned_pickled_and_repeatable():
+    model = make_ngram_classifier(SequenceVectorizer(lowercase=False))
+    labels = [0, 1] * (len(TEXTS) // 2)
+    fitted = clone(model).fit(TEXTS, labels)
+    logistic, bayes = fitted[-1].estimators_
+    features = fitted[0].transform(TEXTS)
+    mean = (logistic.predict_proba(features) + bayes.predict_proba(features)) / 2
+    np.testing.assert_allclose(fitted.predict_proba(TEXTS), mean)
+    assert isinstance(logistic, LogisticRegression)
+    assert isinstance(bayes, NaiveBayesLogisticRegression)
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(fitted.predict_proba(TEXTS), again.predict_proba(TEXTS))

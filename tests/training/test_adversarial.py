@@ -1,0 +1,295 @@
+"""Texts moved to where the network errs most: by how far, whereto, and what is trained on."""
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback, Freezer, GradientNormClipping
+
+from sklstm import LSTMTextClassifier
+from sklstm.network.text_network import Embedded
+from sklstm.text.batching import Batch
+from sklstm.training.adversarial import Adversary, divergence, scale_like
+from sklstm.training.loop import build_net, train
+from tests.conftest import TINY
+from tests.network.test_text_network import LONG_IDS, LONG_LENGTHS, build
+from tests.training.test_loop import SETTINGS, batches, settings
+
+LIVE = (LONG_IDS != 0).unsqueeze(2)
+BATCH = Batch(
+    LONG_LENGTHS, LONG_IDS, torch.tensor([0, 2, 1, 1, 0]), torch.tensor([1.5, 0.5, 1.0, 2.0, 0.25])
+)
+DROPOUTS = {
+    "dropout": 0.4,
+    "embedding_dropout": 0.3,
+    "word_dropout": 0.2,
+    "recurrent_dropout": 0.2,
+    "backend": "cpu",
+}
+
+
+def losses_of(logits):
+    return torch.nn.functional.cross_entropy(logits, BATCH.targets, reduction="none")
+
+
+def loss_of(logits):
+    return (losses_of(logits) * BATCH.weights).mean()
+
+
+def random_like(x, seed=1):
+    return torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=x.dtype)
+
+
+def confident(**changes):
+    """Return a network whose answers hang on the texts, and the embedded texts."""
+    network = build(**changes).double()
+    with torch.no_grad():
+        for parameter in (network.embedding.weight, network.head.weight):
+            parameter.mul_(5.0)
+    return network, network.embed(LONG_IDS).each().detach()
+
+
+def classify(network, x):
+    return network.classify(network.read(Embedded(x), LONG_IDS, LONG_LENGTHS))
+
+
+def gradient(network, x, loss):
+    x = x.detach().requires_grad_()
+    (grad,) = torch.autograd.grad(loss(classify(network, x)), x)
+    return grad
+
+
+# How far
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-30])
+def test_a_move_has_its_share_of_each_texts_norm_and_leaves_padding_alone(size):
+    x = random_like(torch.empty(17, 5, 4), 0)
+    move = scale_like(size * random_like(x), x, 0.05, LIVE)
+    norms = torch.linalg.vector_norm(move, dim=(0, 2))
+    torch.testing.assert_close(norms, 0.05 * torch.linalg.vector_norm(x * LIVE, dim=(0, 2)))
+    assert not move[~LIVE.expand_as(move)].any()
+
+
+def test_a_text_without_direction_stays_where_it_is():
+    x = random_like(torch.empty(17, 5, 4), 0)
+    direction = random_like(x)
+    direction[:, 2] = 0.0
+    move = scale_like(direction, x, 0.05, LIVE)
+    assert not move[:, 2].any() and move[0, [0, 1, 3, 4]].all()
+
+
+# Whereto
+
+
+def test_the_move_raises_the_loss_as_its_gradient_says_and_more_than_chance():
+    network, x = confident()
+    with torch.no_grad():
+        before = losses_of(classify(network, x))
+    grad = gradient(network, x, loss_of)
+    rises = {}
+    for share in (1e-4, 0.05):
+        move = scale_like(grad, x, share, LIVE)
+        with torch.no_grad():
+            rises[share] = losses_of(classify(network, x + move)) - before
+            by_chance = [
+                losses_of(classify(network, x + scale_like(random_like(x, k), x, share, LIVE)))
+                for k in range(20)
+            ]
+        assert (rises[share] > 0).all()
+        assert (rises[share] > torch.stack(by_chance).amax(0) - before).all()
+    # To first order it is the norm of the move times that of the gradient.
+    own = grad * len(BATCH.weights) / BATCH.weights.view(1, -1, 1)
+    norms = [torch.linalg.vector_norm(t, dim=(0, 2)) for t in (own, x * LIVE)]
+    torch.testing.assert_close(rises[1e-4], 1e-4 * norms[0] * norms[1], rtol=0.01, atol=0)
+
+
+def test_divergence_matches_numpy():
+    logits, moved = (random_like(torch.empty(4, 3).double(), k) for k in (0, 1))
+    p, q = logits.softmax(1).numpy(), moved.softmax(1).numpy()
+    expected = (p * np.log(p / q)).sum(axis=1)
+    np.testing.assert_allclose(divergence(logits, moved).numpy(), expected, rtol=1e-5)
+    assert not divergence(logits, logits).abs().max() > 1e-6
+
+
+def test_the_virtual_direction_changes_the_answer_more_than_chance():
+    """The moves that the network is trained on are read from the passes it makes."""
+    network, _ = confident()
+    passes = passes_of(network, Adversary(0.0, 0.05))
+    clean, search, moved = passes
+    with torch.no_grad():
+        logits = classify(network, clean)
+        found = divergence(logits, classify(network, moved))
+        for k in range(20):
+            move = scale_like(random_like(clean, k), clean, 0.05, LIVE)
+            by_chance = divergence(logits, classify(network, clean + move))
+            # In the five dimensions of a single token, chance finds as good a direction.
+            assert (found > by_chance)[LONG_LENGTHS > 1].all()
+    for passed, share in ((search, 0.01), (moved, 0.05)):
+        norms = [torch.linalg.vector_norm(t, dim=(0, 2)) for t in (passed - clean, clean * LIVE)]
+        torch.testing.assert_close(norms[0], share * norms[1])
+
+
+def passes_of(network, adversary):
+    """Return the embedded texts of each pass of a step."""
+    seen, read = [], network.read
+    network.read = lambda embedded, *others: (
+        seen.append(embedded.vectors.detach().clone()) or read(embedded, *others)
+    )
+    adversary.accumulate_gradients(network, BATCH, loss_of)
+    del network.read
+    return seen
+
+
+# What is trained on
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, DROPOUTS, {"segments": 4}, {"cell": "layer_norm"}], ids=str
+)
+@pytest.mark.parametrize("adversary", [Adversary(0.05, 0), Adversary(0, 0.05), Adversary(0.1, 0.2)])
+def test_gradients_are_those_of_the_sum(adversary, changes):
+    network, _ = confident(**changes)
+    before = network.generator.get_state()
+    passes = passes_of(network, adversary)
+    grads = {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
+    network.zero_grad()
+    network.generator.set_state(before)
+    total, logits = adversary.accumulate_gradients(network, BATCH, loss_of)
+
+    # The same by hand: all passes with one lot of masks, the moves as constants.
+    network.zero_grad()
+    network.generator.set_state(before)
+    x = network.embed(LONG_IDS).each()
+    if adversary.virtual:
+        torch.empty(x.shape, dtype=x.dtype).normal_(generator=network.generator)
+    masks = network.generator.get_state()
+
+    def again(moved):
+        network.generator.set_state(masks)
+        return classify(network, x + (moved - passes[0]))
+
+    clean = again(passes[0])
+    losses = [loss_of(clean)]
+    if adversary.adversarial:
+        losses.append(loss_of(again(passes[1])))
+    if adversary.virtual:
+        divergences = divergence(clean.detach(), again(passes[-1]))
+        losses.append((divergences * BATCH.weights).mean())
+    sum(losses).backward()
+    torch.testing.assert_close(logits, clean.detach())
+    torch.testing.assert_close(total, sum(losses).detach())
+    assert not total.requires_grad and not logits.requires_grad
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(grads[name], parameter.grad, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_masks_are_those_of_a_training_without():
+    """After a step the generator stands where it stands after a plain one."""
+    plain, network = build(**DROPOUTS), build(**DROPOUTS)
+    plain(LONG_IDS, LONG_LENGTHS)
+    Adversary(0.05, 0.0).accumulate_gradients(network, BATCH, loss_of)
+    assert torch.equal(plain.generator.get_state(), network.generator.get_state())
+
+
+@pytest.mark.parametrize("adversary", [Adversary(0.02, 0), Adversary(0, 0.02), Adversary(0.1, 0.1)])
+def test_rows_that_stay_behind_come_to_the_same(adversary):
+    """A callback that looks at gradients gets dense ones; the weights come out alike."""
+    seen = []
+
+    class Spy(Callback):
+        def on_grad_computed(self, net, named_parameters, **kwargs):
+            seen.extend(p.grad.is_sparse for _, p in named_parameters if p.grad is not None)
+
+    callbacks = [Spy(), GradientNormClipping(1e9)]
+    plain = build_net(settings(), adversary=adversary, ema=0.9, **SETTINGS)
+    spied = build_net(
+        settings(), adversary=adversary, ema=0.9, user_callbacks=callbacks, **SETTINGS
+    )
+    for net in (plain, spied):
+        train(net, batches(), max_epochs=3)
+    assert seen and not any(seen)
+    for one, other in zip(plain.module_.parameters(), spied.module_.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def test_a_frozen_embedding_stays():
+    net = build_net(
+        settings(),
+        adversary=Adversary(0.05, 0.05),
+        user_callbacks=[Freezer("embedding.*")],
+        **SETTINGS,
+    )
+    before = [parameter.detach().clone() for parameter in net.module_.parameters()]
+    train(net, batches(), max_epochs=1)
+    for (name, parameter), old in zip(net.module_.named_parameters(), before, strict=True):
+        assert torch.equal(parameter, old) == (name == "embedding.weight")
+
+
+# The classifier
+
+BOTH = {"adversarial": 0.05, "virtual_adversarial": 0.05}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"adversarial": 0.05},
+        {"virtual_adversarial": 0.05, "segments": 4},
+        BOTH | {"precision": "bfloat16", "dropout": 0.2},
+        BOTH | {"cell": "peephole", "zoneout": 0.1, "label_smoothing": 0.2, "num_layers": 2},
+        BOTH | {"backend": "reference", "attention": "dot", "pooling": ("last", "attention")},
+        BOTH | {"embedding_dropout": 0.3, "class_weight": "balanced", "early_stopping": False},
+    ],
+    ids=str,
+)
+def test_it_learns_repeats_and_answers_one_by_one(tiny, texts, labels, changes):
+    model = tiny.set_params(max_epochs=12, **changes).fit(texts, labels)
+    assert model.score(texts, labels) >= 0.8
+    probabilities = model.predict_proba(texts)
+    again = LSTMTextClassifier(**model.get_params()).fit(texts, labels)
+    np.testing.assert_array_equal(again.predict_proba(texts), probabilities)
+    alone = np.vstack([model.predict_proba([text]) for text in texts[:10]])
+    atol = 1e-3 if model.precision == "bfloat16" else 1e-6
+    np.testing.assert_allclose(alone, probabilities[:10], rtol=0, atol=atol)
+    without = again.set_params(adversarial=0.0, virtual_adversarial=0.0).fit(texts, labels)
+    assert without.loss_curve_ != model.loss_curve_
+
+
+def test_it_goes_on_in_portions_and_heeds_weights(tiny, texts, labels):
+    tiny.set_params(**BOTH).partial_fit(texts, labels, classes=["neg", "pos"])
+    for _ in range(15):
+        tiny.partial_fit(texts, labels)
+    assert tiny.score(texts, labels) > 0.9
+    weights = np.where(labels == "pos", 1e-9, 1.0)
+    tiny.fit(texts, labels, sample_weight=weights)
+    assert (tiny.predict(texts) == "neg").mean() > 0.9
+
+
+def test_it_makes_the_answers_hang_less_on_small_moves(texts, labels):
+    """What it is for: at the end of the training a move of this size costs less."""
+    network_of = {}
+    for share in (0.0, 0.2):
+        parameters = TINY | {"max_epochs": 40, "early_stopping": False, "ema": None}
+        model = LSTMTextClassifier(**parameters, adversarial=share, label_smoothing=0.0)
+        network_of[share] = model.fit(texts, labels).net_.module_
+    rise = {
+        share: rise_of_loss(network, model, texts, labels) for share, network in network_of.items()
+    }
+    assert rise[0.2] < 0.7 * rise[0.0]
+
+
+def rise_of_loss(network, model, texts, labels):
+    """Return how much a move of 0.2 raises the mean loss of the texts."""
+    ids = torch.from_numpy(model.vectorizer_.transform(texts[:10]).T.copy())
+    lengths = (ids != 0).sum(0)
+    targets = torch.as_tensor(labels[:10] == "pos").long()
+
+    def loss(x):
+        logits = network.classify(network.read(Embedded(x), ids, lengths))
+        return torch.nn.functional.cross_entropy(logits, targets)
+
+    x = network.embed(ids).each().detach().requires_grad_()
+    before = loss(x)
+    (grad,) = torch.autograd.grad(before, x)
+    move = scale_like(grad, x.detach(), 0.2, (ids != 0).unsqueeze(2))
+    return loss(x.detach() + move).item() - before.item()

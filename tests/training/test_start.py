@@ -1,0 +1,324 @@
+import copy
+import pickle
+from collections import UserDict
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from skorch.callbacks import Callback
+
+from sklstm import LSTMLanguageModel, LSTMTextClassifier, SequenceVectorizer
+from tests.conftest import LABELS, TEXTS
+
+TINY = {"baseline": None, "max_epochs": 2, "batch_size": 8, "lr": 0.01, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def model():
+    settings = {"embedding_dim": 6, "hidden_size": 5, "window": 16, "max_epochs": 2}
+    return LSTMLanguageModel(random_state=0, **settings).fit([*TEXTS, "more words , unlabelled"])
+
+
+@pytest.fixture
+def path(model, tmp_path):
+    model.save(tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+def weights_of(classifier):
+    network = classifier.net_.module_
+    return {
+        "embedding": network.embedding.weight,
+        **{name: weight for name, weight in network.lstm.named_parameters()},
+    }
+
+
+def fitted(pretrained, **settings):
+    return LSTMTextClassifier(pretrained=pretrained, **TINY | settings).fit(TEXTS, LABELS)
+
+
+def test_the_classifier_starts_exactly_from_the_model(model):
+    still = fitted(model, lr=1e-30, ema=None, max_epochs=1, early_stopping=False)
+    own = {"embedding": model.network_.embedding.weight}
+    own |= dict(model.network_.lstm.named_parameters())
+    assert weights_of(still).keys() == own.keys()
+    for name, weight in weights_of(still).items():
+        assert torch.equal(weight, own[name]), name
+    assert still.vectorizer_.vocabulary_ == model.vectorizer_.vocabulary_
+    assert "unlabelled" in still.vectorizer_.vocabulary_
+    assert still.get_params()["hidden_size"] == 128  # no parameter was changed
+
+
+@pytest.mark.parametrize("wrap", ["model", "frozen", "path", "str"])
+def test_models_files_and_frozen_models_are_the_same(model, path, wrap):
+    given = {"model": model, "frozen": FrozenEstimator(model), "path": path, "str": str(path)}
+    p = fitted(given[wrap]).predict_proba(TEXTS)
+    np.testing.assert_array_equal(p, fitted(model).predict_proba(TEXTS))
+
+
+def test_a_fit_changes_neither_the_model_nor_its_vectorizer(model):
+    before = copy.deepcopy(model)
+    fitted(model, vectorizer=SequenceVectorizer(max_length=3), lr=0.1)
+    assert model.score(TEXTS) == before.score(TEXTS)
+    assert model.vectorizer_.max_length == 256
+
+
+def rates_of(classifier):
+    groups = classifier.net_.optimizer_.param_groups
+    return {(round(group["lr"], 9), group["weight_decay"]) for group in groups}
+
+
+def test_weights_of_the_model_may_learn_more_slowly(model):
+    slow = {"lr_schedule": None, "lr": 0.5, "layer_lr_decay": 0.3}
+    expected = {(0.5, 0.0), (0.5, 0.01), (0.15, 0.0), (0.15, 0.01), (0.045, 0.01)}
+    estimator = fitted(model, **slow)
+    assert rates_of(estimator) == expected
+    assert rates_of(estimator.partial_fit(TEXTS, LABELS)) == expected
+    assert rates_of(fitted(None, **slow)) == expected  # a rate needs nothing learnt before
+    assert rates_of(fitted(model, **slow | {"layer_lr_decay": 1.0})) == {(0.5, 0.0), (0.5, 0.01)}
+
+
+class Trained(Callback):
+    """Notes in each epoch which weights are trained."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.epochs_ = []
+
+    def on_batch_begin(self, net, **kwargs):
+        parts = {n.split(".")[0] for n, p in net.module_.named_parameters() if p.requires_grad}
+        if not self.epochs_ or self.epochs_[-1] != parts:
+            self.epochs_.append(parts)
+
+
+def thawed(classifier):
+    return dict(classifier.net_.callbacks_)["trained"].epochs_
+
+
+GRADUAL = {"gradual_unfreezing": True, "max_epochs": 4, "callbacks": [("trained", Trained())]}
+ALL = {"head", "lstm", "embedding"}
+
+
+def test_a_model_thaws_from_the_head_down(model):
+    assert thawed(fitted(model, **GRADUAL)) == [{"head"}, {"head", "lstm"}, ALL]
+    frozen = fitted(model, **GRADUAL | {"freeze_embeddings": True, "max_epochs": 2})
+    assert thawed(frozen) == [{"head"}, {"head", "lstm"}]
+    assert torch.equal(frozen.net_.module_.embedding.weight, model.network_.embedding.weight)
+    vectors = fitted(None, embeddings={"good": np.ones(6)}, num_layers=2, **GRADUAL)
+    assert thawed(vectors) == [{"head"}, {"head", "lstm"}, ALL]
+
+
+def test_early_stopping_and_automatic_epochs_wait_for_all_to_thaw(model, monkeypatch):
+    gradual = GRADUAL | {"max_epochs": "auto"}
+    judged = {"validation_fraction": 0.3, "n_iter_no_change": 1, "ema": None}
+    stopped = fitted(model, **gradual | judged | {"lr": 1e-30})
+    assert stopped.n_iter_ == 4  # the third epoch is the first to count
+    monkeypatch.setattr("sklstm.training.loop.AUTO_UPDATES", 1)
+    assert fitted(model, **gradual, early_stopping=False).n_iter_ == 5
+    assert fitted(model, max_epochs="auto", early_stopping=False).n_iter_ == 3
+
+
+def test_going_on_trains_all_at_once(model):
+    estimator = fitted(model, warm_start=True, **GRADUAL)
+    assert thawed(estimator.set_params(max_epochs=1).fit(TEXTS, LABELS)) == [ALL]
+    assert thawed(estimator.partial_fit(TEXTS, LABELS)) == [ALL]
+    anew = clone(estimator).partial_fit(TEXTS, LABELS, classes=["neg", "pos"])
+    assert thawed(anew) == [ALL]
+
+
+@pytest.mark.parametrize("settings", [{}, {"adversarial": 0.02, "virtual_adversarial": 0.02}])
+def test_thawing_is_repeatable_and_kept_by_clones_and_pickles(model, settings):
+    estimator = fitted(model, **GRADUAL | {"layer_lr_decay": 0.4}, **settings)
+    assert estimator.get_params()["layer_lr_decay"] == 0.4
+    assert estimator.get_params()["gradual_unfreezing"] is True
+    p = estimator.predict_proba(TEXTS)
+    again = clone(estimator).fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(again.predict_proba(TEXTS), p)
+    copied = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(copied.predict_proba(TEXTS), p)
+    for each in (copied, estimator):
+        each.partial_fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(copied.predict_proba(TEXTS), estimator.predict_proba(TEXTS))
+    assert abs(p - fitted(model, max_epochs=4, **settings).predict_proba(TEXTS)).max() > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"pretrained": None, "gradual_unfreezing": True},
+            "gradual_unfreezing=True needs weights that have learnt before; got pretrained=None "
+            "and embeddings=None. Give one of them, or set gradual_unfreezing=False.",
+        ),
+        (
+            {"gradual_unfreezing": True},
+            "max_epochs must be at least 3 with gradual_unfreezing=True, which thaws one layer an "
+            "epoch; got 2. Raise it, or set gradual_unfreezing=False.",
+        ),
+        (
+            {"gradual_unfreezing": True, "freeze_embeddings": True, "max_epochs": 1},
+            "max_epochs must be at least 2 with",
+        ),
+        ({"gradual_unfreezing": "yes"}, "The 'gradual_unfreezing' parameter of LSTMTextClass"),
+        ({"layer_lr_decay": 0.0}, "The 'layer_lr_decay' parameter of LSTMTextClassifier must be"),
+        ({"layer_lr_decay": 2.6}, "The 'layer_lr_decay' parameter of LSTMTextClassifier must be"),
+    ],
+    ids=str,
+)
+def test_what_cannot_thaw_is_refused_and_loses_nothing(model, settings, sentence):
+    estimator = fitted(model)
+    before, source = estimator.predict_proba(TEXTS), np.random.RandomState(0)
+    with pytest.raises(ValueError) as caught:
+        estimator.set_params(**settings, random_state=source).fit(TEXTS, LABELS)
+    assert sentence in str(caught.value)
+    np.testing.assert_array_equal(estimator.predict_proba(TEXTS), before)
+    assert source.randint(10**9) == np.random.RandomState(0).randint(10**9)
+
+
+def test_a_clone_starts_from_the_same_model(model):
+    estimator = LSTMTextClassifier(pretrained=model, **TINY)
+    twin = clone(estimator)
+    assert twin is not estimator and twin.pretrained is model
+    p = twin.fit(TEXTS, LABELS).predict_proba(TEXTS)
+    np.testing.assert_array_equal(p, fitted(model).predict_proba(TEXTS))
+
+
+def test_searches_and_cross_validation_start_from_the_model(model, path):
+    estimator = LSTMTextClassifier(pretrained=model, **TINY)
+    scores = cross_val_score(estimator, TEXTS, LABELS, cv=2, error_score="raise")
+    assert len(scores) == 2
+    grid = {"lr": [1e-30], "pretrained": [None, str(path), FrozenEstimator(model)]}
+    search = GridSearchCV(estimator.set_params(ema=None), grid, cv=2, error_score="raise")
+    search.fit(TEXTS, LABELS)
+    search = GridSearchCV(estimator, {"lr": [1e-30]}, cv=2, error_score="raise").fit(TEXTS, LABELS)
+    found = weights_of(search.best_estimator_)["embedding"]
+    assert torch.equal(found, model.network_.embedding.weight)
+
+
+def test_how_much_is_read_of_a_text_is_the_classifiers(model):
+    short = fitted(model, vectorizer=SequenceVectorizer(max_length=2, keep="tail"))
+    p = short.predict_proba(["bad good film", "dull good film", "good film bad"])
+    np.testing.assert_allclose(p[0], p[1], atol=1e-6)
+    assert abs(p[0] - p[2]).max() > 1e-6
+    set_later = LSTMTextClassifier(pretrained=model).set_params(vectorizer__max_length=2)
+    assert set_later.fit(TEXTS, LABELS).vectorizer_.max_length == 2
+
+
+def test_going_on_keeps_what_was_learnt(model):
+    first = fitted(model, warm_start=True)
+    before = {name: weight.clone() for name, weight in weights_of(first).items()}
+    first.set_params(lr=1e-30, ema=None, early_stopping=False).fit(TEXTS, LABELS)
+    assert torch.allclose(weights_of(first)["embedding"], before["embedding"], atol=1e-5)
+    assert not torch.equal(weights_of(first)["embedding"], model.network_.embedding.weight)
+
+
+def test_partial_fit_starts_from_the_model_and_goes_on(model):
+    estimator = LSTMTextClassifier(pretrained=model, **TINY | {"lr": 1e-30})
+    estimator.partial_fit(TEXTS, LABELS, classes=["neg", "pos"])
+    assert torch.equal(weights_of(estimator)["embedding"], model.network_.embedding.weight)
+    estimator.set_params(lr=0.01).partial_fit(TEXTS, LABELS)
+    estimator.partial_fit(TEXTS, LABELS)
+    assert estimator.n_iter_ == 3
+
+
+def test_a_fitted_classifier_pickles(model):
+    estimator = fitted(model)
+    again = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(again.predict_proba(TEXTS), estimator.predict_proba(TEXTS))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"hidden_size": 64},
+            "hidden_size is the language model's, 5, where pretrained is given; ",
+        ),
+        ({"embedding_dim": 7}, "embedding_dim is the language model's, 6, where"),
+        (
+            {"cell": "peephole"},
+            "cell is the language model's, 'lstm', where .* got 'peephole'. Lea",
+        ),
+        (
+            {"vectorizer": SequenceVectorizer(min_df=2, max_length=5)},
+            "vectorizer may differ from the language model's in max_length and keep alone, where "
+            "pretrained is given; got another min_df. Leave it out, or fit",
+        ),
+        (
+            {"pretrained": LSTMLanguageModel()},
+            "must be a fitted LSTMLanguageModel; got one that is",
+        ),
+        ({"pretrained": "absent"}, "path must be a file that save has written; got 'absent'."),
+        (
+            {"pretrained": FrozenEstimator(SequenceVectorizer())},
+            "a FrozenEstimator of one or the path of one that was saved; got SequenceVectorizer.",
+        ),
+        ({"pretrained": 3}, "The 'pretrained' parameter of LSTMTextClassifier must be"),
+    ],
+    ids=str,
+)
+def test_contradictions_are_refused_and_lose_nothing(model, settings, sentence):
+    estimator = fitted(model)
+    before = estimator.predict_proba(TEXTS)
+    errors = (ValueError, TypeError, NotFittedError, FileNotFoundError)
+    with pytest.raises(errors, match=sentence):
+        estimator.set_params(**settings).fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(estimator.predict_proba(TEXTS), before)
+
+
+def test_sizes_that_agree_may_be_given(model):
+    assert fitted(model, hidden_size=5, embedding_dim=6).net_.module_.lstm.hidden_size == 5
+
+
+def test_a_vectorizer_of_another_class_is_refused(model):
+    class Own(SequenceVectorizer):
+        pass
+
+    with pytest.raises(ValueError, match="got another class. Leave it out"):
+        fitted(model, vectorizer=Own())
+
+
+@pytest.mark.parametrize(
+    ("words", "others"),
+    [
+        (np.array(["good", "bad", "film"]), np.array(["film", "bad", "good"])),
+        (pd.Series(["good", "bad", "film"]), pd.Series(["good", "bad"])),
+        (UserDict(good=2, bad=3, film=4), UserDict(good=4, bad=3, film=2)),
+    ],
+)
+def test_a_vocabulary_may_be_of_any_kind(words, others):
+    vectorizer = SequenceVectorizer(vocabulary=words)
+    model = LSTMLanguageModel(vectorizer=vectorizer, hidden_size=5, max_epochs=1).fit(TEXTS)
+    same = SequenceVectorizer(vocabulary=copy.copy(words), max_length=2)
+    assert fitted(model, vectorizer=same).vectorizer_.max_length == 2
+    with pytest.raises(ValueError, match="got another vocabulary"):
+        fitted(model, vectorizer=SequenceVectorizer(vocabulary=others))
+
+
+def test_word_vectors_beside_it_are_refused_and_its_embedding_may_be_frozen(model):
+    with pytest.raises(ValueError, match="embeddings cannot be given beside pretrained"):
+        fitted(model, embeddings={"good": np.ones(6)})
+    frozen = fitted(model, freeze_embeddings=True)
+    assert torch.equal(frozen.net_.module_.embedding.weight, model.network_.embedding.weight)
+
+
+def test_the_baseline_has_the_tokens_of_the_language_model():
+    by_characters = SequenceVectorizer(analyzer="char")
+    model = LSTMLanguageModel(vectorizer=by_characters, embedding_dim=6, hidden_size=5)
+    model.set_params(max_epochs=1, random_state=0).fit(TEXTS)
+    tokens = fitted(model, baseline="auto").baseline_[0].token_places_
+    assert tokens and all(len(token) == 1 for token in tokens)
+
+
+@pytest.mark.parametrize("first", ["with", "without"])
+def test_partial_fit_keeps_its_moments_where_the_language_model_comes_or_goes(model, first):
+    sizes = {"embedding_dim": 6, "hidden_size": 5}
+    changing = LSTMTextClassifier(**TINY | sizes, pretrained=model if first == "with" else None)
+    changing.partial_fit(TEXTS, LABELS, classes=["neg", "pos"])
+    same = copy.deepcopy(changing).partial_fit(TEXTS, LABELS)
+    changing.set_params(pretrained=None if first == "with" else model).partial_fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(changing.predict_proba(TEXTS), same.predict_proba(TEXTS))
