@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.base                ## train beside the baselines and print the table
 	$(BIN)/python examples/compare_baselines.py
 
-test: $(VENV)/.test                ## all tests, doctests and coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+test: $(VENV)/.test                ## all tests, doctests and coverage, a process a core
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
 
 lint: $(VENV)/.lint                ## style, imports, docstrings, formatting
 	$(BIN)/ruff check .
@@ -25,14 +25,14 @@ clean:                             ## what the targets above made
 # Linux alone; without its dependencies, of which none is needed for that.
 INSTALL_TRITON = $(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt triton
 
-NATIVE = setup.py sklstm/kernels/native.c sklstm/kernels/native_steps.h
+COMPILED = setup.py sklstm/kernels/compiled.c sklstm/kernels/compiled_steps.h
 
 # A stamp a set of extras: installed anew when the requirements change.
 $(VENV)/.base: EXTRAS :=
 $(VENV)/.test: EXTRAS := [test]
 $(VENV)/.lint: EXTRAS := [lint]
 $(VENV)/.docs: EXTRAS := [docs]
-$(VENV)/.base $(VENV)/.test $(VENV)/.lint $(VENV)/.docs: pyproject.toml constraints.txt $(NATIVE)
+$(VENV)/.base $(VENV)/.test $(VENV)/.lint $(VENV)/.docs: pyproject.toml constraints.txt $(COMPILED)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".$(EXTRAS)"
 	$(if $(findstring test,$@),$(if $(filter Linux,$(shell uname -s)),$(INSTALL_TRITON)))

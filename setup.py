@@ -5,9 +5,9 @@ from setuptools import Extension, setup
 setup(
     ext_modules=[
         Extension(
-            "sklstm.kernels._native",
-            sources=["sklstm/kernels/native.c"],
-            depends=["sklstm/kernels/native_steps.h"],
+            "sklstm.kernels._compiled",
+            sources=["sklstm/kernels/compiled.c"],
+            depends=["sklstm/kernels/compiled_steps.h"],
             extra_compile_args=["-O3", "-fno-math-errno", "-fopenmp"],
             extra_link_args=["-fopenmp"],
             # Without a compiler the package is installed without it, and the LSTM runs in torch.

@@ -4,7 +4,7 @@ An LSTM beside the classic baselines
 
 Trains :class:`~sklstm.LSTMTextClassifier` next to multinomial naive Bayes, NB-SVM and TF-IDF with
 logistic regression, and prints how well and how fast each one is. Without arguments it runs on
-text that every installation has: docstrings, to be told apart by library. For your own data::
+text that every installation has: docstrings, classified by their library. For your own data::
 
     python examples/compare_baselines.py --train reviews.csv
     python examples/compare_baselines.py --train train.csv.xz --test test.csv.xz --plot
@@ -78,7 +78,7 @@ def make_models(texts, random_state):
 
 
 def compare(models, train, test):
-    """Fit and judge every model; return one row of results each."""
+    """Fit and evaluate every model; return one row of results each."""
     rows = []
     for name, model in models.items():
         start = time.perf_counter()

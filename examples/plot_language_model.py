@@ -30,7 +30,7 @@ if arguments.train:
 else:
     texts = load_docstrings().data
 train_texts, test_texts = train_test_split(texts, test_size=0.1, random_state=0)
-print(f"{len(train_texts):,} texts to learn from, {len(test_texts):,} to be judged by")
+print(f"{len(train_texts):,} texts to learn from, {len(test_texts):,} held out")
 
 # %%
 # The LSTM

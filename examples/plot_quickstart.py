@@ -37,14 +37,14 @@ for text in ("Compute the eigenvalues of a sparse matrix.", "Fit the model to th
 # %%
 # What happened while it trained
 # ------------------------------
-# A tenth of the texts was set aside to decide when to stop.
+# A tenth of the texts was held out to decide when to stop.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
 epochs = range(1, clf.n_iter_ + 1)
 left.plot(epochs, clf.loss_curve_, marker="o")
 left.set(xlabel="epoch", ylabel="training loss", xticks=epochs)
 right.plot(epochs, [row["valid_accuracy"] for row in clf.history_], marker="o", color="tab:orange")
-right.set(xlabel="epoch", ylabel="accuracy on texts set aside", xticks=epochs)
+right.set(xlabel="epoch", ylabel="accuracy on validation texts", xticks=epochs)
 plt.show()
 
 # %%

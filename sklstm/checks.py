@@ -1,4 +1,4 @@
-"""Every sentence users read about their input, and the one door to private scikit-learn helpers."""
+"""Checks of texts, labels and weights; the only imports of private scikit-learn helpers."""
 
 import numbers
 import sys
@@ -18,16 +18,11 @@ __all__ = [
     "RealNotInt",
     "StrOptions",
     "check_labels",
-    "check_pooling",
     "check_sample_weight",
     "check_same_length",
-    "check_same_network",
-    "check_sentences",
     "check_texts",
-    "encode_labels",
     "fit_context",
-    "fitted_by_meta_estimator",
-    "weigh_classes",
+    "level_of_user",
 ]
 
 
@@ -106,7 +101,7 @@ def _only_column(X, name: str):
 
 
 def _refuse_element(element, position: int, name: str):
-    """Say what stands where a text should stand."""
+    """Raise TypeError for an element that is no text."""
     kind = type(element).__name__
     if isinstance(element, bytes):
         remedy = "Decode it first: text.decode('utf-8')."
@@ -222,38 +217,12 @@ def _label_array(y, name: str) -> np.ndarray:
             "A column-vector y was passed when a 1d array was expected. Please change the shape "
             "of y to (n_samples,), for example using ravel().",
             DataConversionWarning,
-            stacklevel=5,
+            stacklevel=level_of_user(),
         )
         return labels[:, 0]
     if labels.ndim > 1:
         return _label_array(labels, name)
     return labels
-
-
-def encode_labels(
-    labels: np.ndarray, classes: np.ndarray | None = None, *, name: str = "y"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sorted classes and each label's position among them (its target).
-
-    Raises
-    ------
-    ValueError
-        If there is one class only, or a label outside the given ``classes``.
-    """
-    if classes is None:
-        classes, targets = np.unique(labels, return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(
-                f"{name} must hold at least two classes; got one class: {classes.tolist()[0]!r}."
-            )
-        return classes, targets
-    unknown = np.setdiff1d(labels, classes)
-    if len(unknown):
-        raise ValueError(
-            f"{name} must hold the known classes {classes.tolist()} only; "
-            f"got {unknown.tolist()} as well. Drop these rows, or fit anew with all classes."
-        )
-    return classes, np.searchsorted(classes, labels)
 
 
 def check_sample_weight(sample_weight, *, n_texts: int) -> np.ndarray:
@@ -304,73 +273,9 @@ def _check_weight_values(weight: np.ndarray) -> None:
         )
 
 
-def weigh_classes(class_weight, classes: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return the weight of each class: of a dict, 1 where it names none; or the balanced ones.
-
-    Raises
-    ------
-    ValueError
-        If a weight is not a number of 0 or more.
-    """
-    if class_weight is None:
-        return np.ones(len(classes))
-    if isinstance(class_weight, str):  # "balanced"
-        n_texts = np.bincount(targets, minlength=len(classes))
-        return len(targets) / (len(classes) * np.maximum(n_texts, 1))
-    weights = np.array([class_weight.get(label, 1.0) for label in classes.tolist()], dtype=float)
-    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights[targets].any()):
-        raise ValueError(
-            "class_weight must hold numbers of 0 or more, and one above 0 for a class of y; "
-            f"got {class_weight}."
-        )
-    return weights
-
-
-def check_pooling(pooling, known: Iterable[str]) -> None:
-    """Raise ValueError unless every name of ``pooling`` is known and there is one."""
-    names = [pooling] if isinstance(pooling, str) else list(pooling)
-    if not names or any(name not in list(known) for name in names):
-        raise ValueError(
-            f"pooling must name one or more of {', '.join(map(repr, sorted(known)))}; "
-            f"got {pooling!r}."
-        )
-
-
-def check_same_network(earlier: dict, now: dict) -> None:
-    """Raise ValueError unless a network of the settings ``now`` can take the earlier weights."""
-    sizes = ("embedding_dim", "hidden_size", "num_layers", "bidirectional", "cell", "pooling")
-    # The weights would fit other segments too, but not what they have learnt to see.
-    for name in (*sizes, "segments"):
-        if earlier[name] != now[name]:
-            raise ValueError(
-                f"{name} must stay {earlier[name]!r}, as in the fit that warm_start or partial_fit "
-                f"goes on from; got {now[name]!r}. Use fit with warm_start=False to begin anew."
-            )
-
-
-def check_sentences(segments) -> None:
-    """Raise ValueError unless a network was fitted with segments='sentence'."""
-    if segments != "sentence":
-        raise ValueError(
-            "predict_segments needs a classifier fitted with segments='sentence'; got one fitted "
-            f"with segments={segments!r}. Set it and fit again."
-        )
-
-
-# The files of scikit-learn through which a single fit passes.
-_ONE_FIT = {"sklearn.base", "sklearn.pipeline", "sklearn.utils._set_output"}
-
-
-def fitted_by_meta_estimator() -> bool:
-    """Whether the running fit was called by an estimator or a search of scikit-learn.
-
-    An interrupted fit gives back what it has; but where scikit-learn fits many estimators in a
-    row, the user who presses Ctrl-C means all of them.
-    """
-    frame = sys._getframe(1)
-    while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        if module.startswith("sklearn.") and module not in _ONE_FIT:
-            return True
-        frame = frame.f_back
-    return False
+def level_of_user() -> int:
+    """Return the ``stacklevel`` with which a warning names the line of the user's code."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(("sklstm.", "sklearn.")):
+        frame, level = frame.f_back, level + 1
+    return level

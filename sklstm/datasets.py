@@ -1,4 +1,4 @@
-"""Real text that is on every machine: the docstrings of the libraries sklstm stands on."""
+"""Real text that is on every machine: the docstrings of the libraries that sklstm needs."""
 
 import importlib
 import inspect
@@ -56,7 +56,7 @@ def load_docstrings(*, random_state=0) -> Bunch:
     for library, label in LIBRARIES.items():
         for docstring in _docstrings(importlib.import_module(library)):
             for text in _paragraphs(docstring):
-                # The same sentence in two libraries tells nothing; the first one keeps it.
+                # A sentence of two libraries belongs to neither; the first one keeps it.
                 label_of.setdefault(text, label)
     texts = sorted(label_of)
     order = check_random_state(random_state).permutation(len(texts))

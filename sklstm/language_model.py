@@ -1,54 +1,40 @@
-"""LSTMLanguageModel: what texts without labels tell of a language."""
+"""LSTMLanguageModel: what texts without labels say about a language."""
 
 import copy
 import numbers
-import warnings
+from operator import attrgetter
 
 import numpy as np
-import torch
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sklstm.checks import (
-    Interval,
-    StrOptions,
-    check_texts,
-    fit_context,
-    fitted_by_meta_estimator,
-)
-from sklstm.kernels.contract import CELLS
-from sklstm.kernels.dispatch import BACKENDS
-from sklstm.model.generation import sample
-from sklstm.model.persistence import read_model, write_model
+from sklstm.checks import check_texts, fit_context
+from sklstm.model.generation import check_arguments, sample
+from sklstm.model.persistence import load_language_model, save_language_model
 from sklstm.model.prediction import TEXTS_PER_CHUNK, sum_log_likelihoods
-from sklstm.model.validation import LabelledTexts, split_validation
+from sklstm.model.validation import LanguageValidation
 from sklstm.network.language_network import LSTMLanguageNetwork, log_frequencies
+from sklstm.parameters import AT_LEAST_1, SHARE, constrain
 from sklstm.text.batching import RaggedIds
+from sklstm.text.special_tokens import BOUNDARY
 from sklstm.text.tokenizers import join_tokens
-from sklstm.text.vectorizer import BOUNDARY, SPECIAL_TOKENS, SequenceVectorizer
-from sklstm.text.windows import TrainingWindows, enclose
-from sklstm.training.loop import (
-    SCHEDULES,
-    LanguageNet,
-    Schedule,
-    build_net,
-    check_precision,
-    count_epochs,
-    resolve_device,
-    train,
-)
+from sklstm.text.vectorizer import SequenceVectorizer
+from sklstm.text.windows import TrainingWindows, add_both_boundaries
+from sklstm.text_estimator import TextEstimator
+from sklstm.training.fitting import Fitting
+from sklstm.training.settings import TrainingSettings
+from sklstm.training.start import Fresh
+from sklstm.training.steps import NextToken
 
-# What a file says it holds.
-KIND = "language model"
 DIRECTIONS = ("forward", "backward")
 
 
-class LSTMLanguageModel(BaseEstimator):
+class LSTMLanguageModel(TextEstimator):
     """Learn from texts without labels which token follows which, and which comes before.
 
-    A fitted language model tells how probable texts are, writes texts of its own, and gives a
-    classifier of few labelled texts a start: ``LSTMTextClassifier(pretrained=model)``.
+    A fitted language model computes how probable texts are, generates texts, and pre-trains a
+    classifier for few labelled texts: ``LSTMTextClassifier(pretrained=model)``.
 
     Parameters
     ----------
@@ -57,66 +43,76 @@ class LSTMLanguageModel(BaseEstimator):
         ``keep`` are for the classifier that starts from the model; the language model itself
         reads all of each text.
     embedding_dim : int, default=128
-        Numbers that describe a token.
+        Size of the token embeddings.
     hidden_size : int, default=256
-        Numbers in the state of each direction.
+        Size of the hidden state of each direction.
     num_layers : int, default=1
-        LSTM layers, one on top of the other; more than one with ``bidirectional=False`` only.
+        Number of stacked LSTM layers; more than one with ``bidirectional=False`` only.
     bidirectional : bool, default=True
         Whether a second LSTM reads each text from its end and predicts the token before. The two
         share the embedding.
     cell : {'lstm', 'peephole', 'peephole_previous', 'layer_norm', 'coupled'}, default='lstm'
-        What the LSTM computes at a token. See :class:`~sklstm.lstm.LSTM`.
+        What the LSTM computes at a token: the standard cell, gates that see the cell state (the
+        new one in the output gate, or the one before), layer norms inside the cell, or a forget
+        gate coupled to the input gate. See :class:`~sklstm.lstm.LSTM`.
     dropout : float, default=0.0
-        Share of the states set to 0 while training. More texts than epochs need none.
+        Share of the states set to 0 while training. Large collections, read once or twice, need
+        none.
     weight_decay : float, default=0.01
         Weight decay of AdamW.
     n_negatives : int, default=2048
-        Words that each batch compares its own with, in place of all words of the vocabulary. More
-        are slower and no less exact; from the size of the vocabulary on the softmax is the full
-        one.
+        Number of negative words sampled per batch for the softmax. More are slower and give less
+        noisy gradients; at the size of the vocabulary the softmax is exact.
     window : int, default=128
-        Tokens that are read in a row while training, from a state of 0. The texts follow each
-        other in a new order each epoch and are cut anew.
+        Number of tokens of a training window, which starts from a state of 0. The texts are
+        shuffled, joined and cut into windows anew in each epoch.
     lr : float, default=4e-3
         Highest learning rate of AdamW.
     lr_schedule : {'linear', 'cosine', 'constant'} or None, default='linear'
         How the learning rate falls to 0 (or does not) after rising over the first tenth of the
-        updates. None leaves it alone, for an LRScheduler among the ``callbacks``.
+        updates. None does not change it, so that an LRScheduler among the ``callbacks`` can.
     batch_size : int, default=32
         Windows per update.
     max_epochs : int or 'auto', default='auto'
         Passes over the texts. 'auto' makes about 2,000 updates in 1 to 50 epochs.
     validation_fraction : float, default=0.01
-        Share of the texts set aside, whose perplexity is recorded at each epoch; the weights of
-        the best epoch are kept. Equal texts stay together. Where it rounds to no text, or all
-        texts are equal, none is set aside.
+        Share of the texts held out, whose perplexity is recorded at each epoch; the weights of the
+        best epoch are kept. Equal texts stay together. No text is held out where the share rounds
+        to 0 texts, or all texts are equal.
     callbacks : list of skorch callbacks or None, default=None
         Callbacks of skorch, instances or (name, instance) pairs; copied before use. The history
         they see has train_loss, valid_loss, valid_perplexity and valid_perplexity_backward.
     device : str, default='auto'
         'cpu', 'cuda', ...; 'auto' is CUDA where there is one.
     precision : {'auto', 'float32', 'bfloat16'}, default='auto'
-        What the LSTM computes in; see :class:`~sklstm.LSTMTextClassifier`.
-    backend : {'auto', 'aten', 'cpu', 'native', 'reference', 'triton'}, default='auto'
+        What the LSTM computes in; everything else is in float32 always. 'auto' trains in bfloat16
+        where there are matrix units for it (a CPU with Intel's AMX, a CUDA card of compute
+        capability 8 or more) and torch's fused layer can run, and in float32 elsewhere; it always
+        validates and predicts in float32. 'bfloat16' is for prediction too, on any device; what it
+        gains depends on the hardware. 'float32' is for everything, and does not depend on the
+        device.
+    backend : {'auto', 'aten', 'compiled', 'reference', 'torch', 'triton'}, default='auto'
         Implementation of the LSTM; a name gives that one or an error.
     random_state : int, RandomState instance or None, default=None
-        Makes fits repeatable. None draws a seed from numpy's global random state.
+        Makes fits repeatable. None draws a seed from numpy's global random state, the only
+        global state that is ever changed.
     verbose : int, default=0
         0 is silent, 1 prints a line an epoch, 2 also shows a progress bar.
 
     Attributes
     ----------
+    model_ : TextModel
+        All that was learnt; the other attributes are read from it.
     vectorizer_ : SequenceVectorizer
         The fitted vectorizer.
     network_ : torch.nn.Module
         The trained network: ``embedding``, ``lstm``, ``projections``, ``bias``.
     n_iter_ : int
-        Epochs trained.
+        Number of epochs trained.
     loss_curve_ : list of float
         Mean training loss of each epoch, by the sampled softmax and over both directions.
     validation_perplexities_ : list of float
-        Perplexity of the texts set aside after each epoch; empty without such texts.
+        Perplexity of the validation texts after each epoch; empty without such texts.
     history_ : list of dict
         All that was recorded of each epoch.
 
@@ -149,30 +145,6 @@ class LSTMLanguageModel(BaseEstimator):
     >>> model.generate(temperature=0, prompt="the cat")
     ['the cat purrs']
     """
-
-    _parameter_constraints = {
-        "vectorizer": [SequenceVectorizer, None],
-        "embedding_dim": [Interval(numbers.Integral, 1, None, closed="left")],
-        "hidden_size": [Interval(numbers.Integral, 1, None, closed="left")],
-        "num_layers": [Interval(numbers.Integral, 1, None, closed="left")],
-        "bidirectional": ["boolean"],
-        "cell": [StrOptions(set(CELLS))],
-        "dropout": [Interval(numbers.Real, 0, 1, closed="left")],
-        "weight_decay": [Interval(numbers.Real, 0, None, closed="left")],
-        "n_negatives": [Interval(numbers.Integral, 1, None, closed="left")],
-        "window": [Interval(numbers.Integral, 2, None, closed="left")],
-        "lr": [Interval(numbers.Real, 0, None, closed="neither")],
-        "lr_schedule": [StrOptions(set(SCHEDULES)), None],
-        "batch_size": [Interval(numbers.Integral, 1, None, closed="left")],
-        "max_epochs": [Interval(numbers.Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "validation_fraction": [Interval(numbers.Real, 0, 1, closed="left")],
-        "callbacks": [list, None],
-        "device": [str],
-        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
-        "backend": [StrOptions({"auto", *BACKENDS})],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }
 
     def __init__(
         self,
@@ -226,11 +198,25 @@ class LSTMLanguageModel(BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    _parameter_constraints = constrain(
+        __init__,
+        embedding_dim=[AT_LEAST_1],
+        validation_fraction=[SHARE],
+    )
+
+    network_ = property(attrgetter("model_.network"), doc="The trained network.")
+
+    @property
+    def validation_perplexities_(self):
+        """Perplexity of the validation texts after each epoch; empty without such texts."""
+        rows = self.model_.history
+        return [row["valid_perplexity"] for row in rows if "valid_perplexity" in row]
+
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None):
         """Learn vocabulary and network from texts.
 
-        Interrupting it with Ctrl-C keeps the weights so far and warns.
+        Interrupting it with Ctrl-C keeps the best weights so far and warns.
 
         Parameters
         ----------
@@ -248,41 +234,24 @@ class LSTMLanguageModel(BaseEstimator):
         TypeError, ValueError
             If X or a parameter is not what it must be. An earlier fit stays as it was.
         """
-        device = self._check_parameters()
+        self._check_parameters()
         texts = check_texts(X)
-        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(int(seed))
-        texts, held_out = self._set_aside(texts, rng)
-        vectorizer, ids = self._vectorize(texts)
-        n_ids = len(vectorizer.get_feature_names_out())
-        windows = TrainingWindows(
-            ids,
-            n_ids=n_ids,
-            window=self.window,
-            batch_size=self.batch_size,
-            n_negatives=self.n_negatives,
-            rng=rng,
-        )
-        max_epochs = count_epochs(self.max_epochs, n_batches=len(windows), fewest=1)
-        net = build_net(
-            self._network_settings(n_ids)
-            | {"generator": generator, "log_frequency": log_frequencies(windows.counts)},
-            net_class=LanguageNet,
-            module=LSTMLanguageNetwork,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            device=device,
-            verbose=int(self.verbose),
-            schedule=self.lr_schedule and Schedule(self.lr_schedule, max_epochs * len(windows)),
-            judge=_Judge(_read_whole(vectorizer, held_out)) if held_out else None,
-            patience=max_epochs if held_out else None,  # never reached: the best weights are kept
-            user_callbacks=self.callbacks,
-            n_batches=len(windows),
-        )
-        interrupted = train(net, windows, max_epochs=max_epochs)
-        self._keep(vectorizer, net.module_, [dict(row) for row in net.history])
-        if interrupted:
-            self._tell_interrupted()
+        settings = TrainingSettings.of(self, keep_best=True, min_epochs=1)
+        with Fitting(self, Fresh(self), settings=settings) as fitting:
+            rows, others = fitting.split_rows(texts)
+            vectorizer, windows = self._cut_windows([texts[k] for k in rows], fitting.rng)
+            validation = None
+            if others is not None:
+                ids = _read_whole(vectorizer, [texts[k] for k in others])
+                validation = LanguageValidation(ids)
+            network = LSTMLanguageNetwork(
+                fitting.start.network_settings(),
+                n_ids=len(windows.counts),
+                generator=fitting.generator,
+                log_frequency=log_frequencies(windows.counts),
+            )
+            trained = fitting.train(network, NextToken(), windows, validation)
+            self.model_ = fitting.model(vectorizer, network, trained)
         return self
 
     def score(self, X, y=None):
@@ -303,7 +272,9 @@ class LSTMLanguageModel(BaseEstimator):
         return self._mean_log_likelihood(X, 0)
 
     def perplexity(self, X, direction="forward"):
-        """Return among how many equally probable tokens the model is as uncertain; lower is better.
+        """Return the perplexity: the number of equally likely tokens among which one would guess.
+
+        Lower is better.
 
         Parameters
         ----------
@@ -344,8 +315,8 @@ class LSTMLanguageModel(BaseEstimator):
             Tokens as the vectorizer made them, in lower case by default, joined by spaces except
             before punctuation; by nothing where tokens are characters.
         """
-        check_is_fitted(self, "network_")
-        _check_generation(n_texts, prompt, max_tokens, temperature)
+        check_is_fitted(self)
+        check_arguments(n_texts, prompt, max_tokens, temperature)
         begin = _read_whole(self.vectorizer_, [prompt]).ids if prompt else []
         drawn = sample(
             self.network_,
@@ -382,22 +353,12 @@ class LSTMLanguageModel(BaseEstimator):
         OSError
             If the file cannot be written.
         """
-        check_is_fitted(self, "network_")
+        check_is_fitted(self)
         parameters = self.get_params(deep=False) | {"callbacks": None}
         if not isinstance(self.random_state, numbers.Integral):
             parameters["random_state"] = None
         parameters["vectorizer"] = self.vectorizer is not None
-        write_model(
-            path,
-            kind=KIND,
-            weights=self.network_.state_dict(),
-            description={
-                "parameters": parameters,
-                "vectorizer": _describe(self.vectorizer_),
-                "vocabulary": list(self.vectorizer_.vocabulary_),
-                "history": self.history_,
-            },
-        )
+        save_language_model(path, self.model_, parameters)
 
     @classmethod
     def load(cls, path):
@@ -417,78 +378,39 @@ class LSTMLanguageModel(BaseEstimator):
         FileNotFoundError, ValueError
             If there is no such file, or it is not one of a language model.
         """
-        weights, description = read_model(path, kind=KIND)
-        try:
-            return cls()._restore(weights, description)
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise ValueError(
-                f"{str(path)!r} must hold weights, vocabulary and parameters that fit together; "
-                f"got {str(error).splitlines()[0]!r}. Save the model again."
-            ) from error
-
-    def _restore(self, weights, description):
-        """Take over what ``save`` has written."""
-        vectorizer = SequenceVectorizer(**description["vectorizer"])
-        parameters = description["parameters"]
-        self.set_params(**parameters | {"vectorizer": None})
-        if parameters["vectorizer"]:
-            self.vectorizer = clone(vectorizer)
-        vectorizer.vocabulary_ = {
-            token: i for i, token in enumerate(description["vocabulary"], len(SPECIAL_TOKENS))
-        }
-        n_ids = len(vectorizer.get_feature_names_out())
-        settings = self._network_settings(n_ids) | {"generator": torch.Generator()}
-        network = LSTMLanguageNetwork(**settings)
-        network.load_state_dict(weights)
-        self._keep(vectorizer, network.eval(), description["history"])
-        return self
+        model, parameters = load_language_model(path)
+        given = clone(model.vectorizer) if parameters["vectorizer"] else None
+        loaded = cls(**parameters | {"vectorizer": given})
+        loaded.model_ = model
+        return loaded
 
     def _check_parameters(self):
-        """Check all parameters; return the device."""
+        """Check what the constraints of single parameters cannot say."""
         if self.bidirectional and self.num_layers > 1:
             raise ValueError(
                 "num_layers must be 1 where bidirectional=True, since a second layer would see the "
                 f"tokens that it is to predict; got num_layers={self.num_layers}. Set "
                 "bidirectional=False, or num_layers=1."
             )
-        device = resolve_device(self.device)
-        check_precision(self.precision, device)
-        return device
 
-    def _set_aside(self, texts, rng):
-        """Return the texts to train on and those to judge by, or None."""
-        if round(self.validation_fraction * len(texts)) == 0:
-            return texts, None
-        unlabelled = LabelledTexts(texts, np.zeros(len(texts), np.int64), np.ones(len(texts)))
-        kept, held_out = split_validation(unlabelled, fraction=self.validation_fraction, rng=rng)
-        return kept.texts, held_out and held_out.texts
-
-    def _vectorize(self, texts):
-        """Return the vectorizer, fitted on the texts, and all their ids."""
+    def _cut_windows(self, texts, rng):
+        """Return the vectorizer, fitted on the texts, and the windows to train on."""
         given = SequenceVectorizer() if self.vectorizer is None else self.vectorizer
         vectorizer = clone(given).set_params(max_length=None)
         ids = RaggedIds(*vectorizer.fit_ragged(texts))
-        return vectorizer.set_params(max_length=given.max_length), ids
-
-    def _network_settings(self, n_ids):
-        names = ("embedding_dim", "hidden_size", "num_layers", "bidirectional", "cell", "dropout")
-        names += ("backend", "precision")
-        return {name: getattr(self, name) for name in names} | {"n_ids": n_ids}
-
-    def _keep(self, vectorizer, network, history):
-        """Set all learnt attributes together, so that a failed fit sets none."""
-        self.vectorizer_ = vectorizer
-        self.network_ = network
-        self.history_ = history
-        self.n_iter_ = len(history)
-        self.loss_curve_ = [float(row["train_loss"]) for row in history]
-        self.validation_perplexities_ = [
-            row["valid_perplexity"] for row in history if "valid_perplexity" in row
-        ]
+        windows = TrainingWindows(
+            ids,
+            n_ids=len(vectorizer.get_feature_names_out()),
+            window=self.window,
+            batch_size=self.batch_size,
+            n_negatives=self.n_negatives,
+            rng=rng,
+        )
+        return vectorizer.set_params(max_length=given.max_length), windows
 
     def _mean_log_likelihood(self, X, direction):
         """Return the mean over all tokens of all texts, a chunk of texts at a time."""
-        check_is_fitted(self, "network_")
+        check_is_fitted(self)
         texts, directions = check_texts(X), self.network_.lstm.num_directions
         if direction >= directions:
             raise ValueError(
@@ -498,74 +420,12 @@ class LSTMLanguageModel(BaseEstimator):
         total, n_tokens = 0.0, 0
         for begin in range(0, len(texts), TEXTS_PER_CHUNK):
             ids = _read_whole(self.vectorizer_, texts[begin : begin + TEXTS_PER_CHUNK])
-            total += sum_log_likelihoods(self.network_, enclose(ids))[direction]
+            total += sum_log_likelihoods(self.network_, add_both_boundaries(ids))[direction]
             n_tokens += len(ids.ids) + len(ids)
         return float(total / n_tokens)
-
-    def _tell_interrupted(self):
-        """Warn of an interrupted fit; inside a search, end that as well."""
-        if fitted_by_meta_estimator():
-            raise KeyboardInterrupt
-        warnings.warn(
-            f"Training was interrupted after {self.n_iter_} epochs; the "
-            + ("best" if self.validation_perplexities_ else "newest")
-            + " weights so far are kept.",
-            UserWarning,
-            stacklevel=4,
-        )
-
-    def __sklearn_tags__(self):
-        """Tell scikit-learn that texts come in."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.input_tags.two_d_array = False
-        tags.input_tags.one_d_array = True
-        return tags
-
-
-class _Judge:
-    """What the texts set aside say of a network."""
-
-    def __init__(self, ids: RaggedIds):
-        self.ids = enclose(ids)
-        self.n_predicted = len(self.ids.ids) - len(self.ids)
-
-    def __call__(self, network: LSTMLanguageNetwork) -> dict[str, float]:
-        """Return the mean loss of all directions, and the perplexity of each."""
-        losses = -sum_log_likelihoods(network, self.ids) / self.n_predicted
-        names = ("valid_perplexity", "valid_perplexity_backward")
-        perplexities = map(float, np.exp(losses))
-        return {"valid_loss": float(losses.mean())} | dict(zip(names, perplexities, strict=False))
 
 
 def _read_whole(vectorizer: SequenceVectorizer, texts: list[str]) -> RaggedIds:
     """Return all ids of the texts, however few of them the vectorizer keeps for a classifier."""
     whole = copy.copy(vectorizer).set_params(max_length=None)
     return RaggedIds(*whole.transform_ragged(texts))
-
-
-def _describe(vectorizer: SequenceVectorizer) -> dict:
-    """Return the parameters of a vectorizer, if they are data."""
-    parameters = vectorizer.get_params(deep=False)
-    if parameters["vocabulary"] is not None:
-        parameters["vocabulary"] = list(vectorizer.vocabulary_)
-    functions = [name for name, value in parameters.items() if callable(value)]
-    if functions or type(vectorizer) is not SequenceVectorizer:
-        what = f"a function as {functions[0]!r}" if functions else type(vectorizer).__name__
-        raise ValueError(
-            "save needs a SequenceVectorizer whose parameters are data, since a file holds no code;"
-            f" got {what}. Use pickle or joblib."
-        )
-    return parameters
-
-
-def _check_generation(n_texts, prompt, max_tokens, temperature):
-    """Raise TypeError or ValueError for an argument of generate that is not what it must be."""
-    if not isinstance(prompt, str):
-        raise TypeError(f"prompt must be a str; got {type(prompt).__name__} ({prompt!r:.40}).")
-    for name, number in (("n_texts", n_texts), ("max_tokens", max_tokens)):
-        if not isinstance(number, numbers.Integral) or number < 1:
-            raise ValueError(f"{name} must be a whole number of 1 or more; got {number!r}.")
-    is_number = isinstance(temperature, numbers.Real) and not isinstance(temperature, bool)
-    if not is_number or not 0 <= temperature < np.inf:
-        raise ValueError(f"temperature must be a number of 0 or more; got {temperature!r}.")

@@ -6,17 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from sklstm.kernels import lstm_layer
-from sklstm.kernels.contract import CELLS, Inputs, check_cell
-from sklstm.kernels.dispatch import check_backend, tabulate
+from sklstm.kernels.cells import CELLS, check_cell
+from sklstm.kernels.contract import Inputs
+from sklstm.kernels.dispatch import can_be_fused, check_backend, tabulate
 
 
 class LSTM(nn.Module):
     """A long short-term memory layer that knows the lengths of its texts, with a choice of cells.
 
-    Called as `torch.nn.LSTM` on padded tensors, with the same parameter names, so that either loads
-    the other's ``state_dict``. (Not there: ``proj_size``, ``device``, ``dtype``, packed sequences,
-    second derivatives.) It adds ``lengths``: texts are padded on the right, the backward direction
-    starts at each text's own end, and padding never reaches a state.
+    It is called like `torch.nn.LSTM` on padded tensors and has the same parameter names, so that
+    either loads the other's ``state_dict``. It lacks ``proj_size``, ``device``, ``dtype``, packed
+    sequences and second derivatives. It adds ``lengths``: texts are padded on the right, the
+    backward direction starts at each text's own end, and padding never reaches a state.
 
     Parameters
     ----------
@@ -45,15 +46,17 @@ class LSTM(nn.Module):
         same at all steps of a text (Keras' ``dropout``).
     recurrent_dropout : float, default=0.0
         The same for the state on its way into the next step's gates (Keras'
-        ``recurrent_dropout``). The backend "aten" has none.
+        ``recurrent_dropout``). The backend 'aten' does not have it.
     weight_dropout : float, default=0.0
         Share of the recurrent weights to drop while training, the same at all steps of a batch.
     zoneout : float, default=0.0
-        Share of the units whose states stay as they were at a step, drawn anew for each step
-        while training; otherwise each state keeps this share of the one before. "aten" and
-        "native" have none.
-    backend : {'auto', 'aten', 'cpu', 'native', 'reference', 'triton'}, default='auto'
-        Which implementation runs. A name gives that implementation or an error.
+        Share of the units that keep their states from the step before, drawn anew for each step
+        while training. Otherwise each state keeps this share of the one before. The backends 'aten'
+        and 'compiled' do not have it.
+    backend : {'auto', 'aten', 'compiled', 'reference', 'torch', 'triton'}, default='auto'
+        Which implementation runs: 'compiled' (our steps in C), 'aten' (torch's own layer), 'torch'
+        (our steps in plain torch), 'triton' (our kernels for CUDA) or 'reference' (the definition,
+        slow). A name gives that implementation or an error; 'auto' takes the fastest that can run.
 
     Attributes
     ----------
@@ -64,7 +67,7 @@ class LSTM(nn.Module):
     ----------
     Hochreiter & Schmidhuber (1997), Long Short-Term Memory; Gers, Schmidhuber & Cummins (2000),
     Learning to Forget. Initialisation: orthogonal recurrent weights (Saxe et al. 2014) and a
-    forget-gate bias of 1 (Jozefowicz et al. 2015), in ``bias_ih`` alone, since the two biases add.
+    forget-gate bias of 1 (Jozefowicz et al. 2015), only in ``bias_ih``, since the two biases add.
     Dropout with one mask for all steps: Gal & Ghahramani (2016); of the recurrent weights: Merity,
     Keskar & Socher (2018). Cells: Gers & Schmidhuber (2000), Recurrent Nets that Time and Count
     (peepholes; with weights of 0 at first); Ba, Kiros & Hinton (2016), Layer Normalization; Greff
@@ -132,17 +135,13 @@ class LSTM(nn.Module):
 
     def _shapes(self, layer):
         """Return the shape of each parameter of one direction of a layer."""
-        hidden = self.hidden_size
-        rows = len(CELLS[self.cell]) * hidden
+        cell, hidden = CELLS[self.cell], self.hidden_size
+        rows = len(cell.gates) * hidden
         n_inputs = self.input_size if layer == 0 else hidden * self.num_directions
         shapes = {"weight_ih": (rows, n_inputs), "weight_hh": (rows, hidden)}
         if self.bias:
             shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
-        if self.cell.startswith("peephole"):
-            shapes |= {"peephole": (3, hidden)}
-        if self.cell == "layer_norm":
-            shapes |= {"norm_ih": (rows,), "norm_hh": (rows,), "norm_c": (2, hidden)}
-        return shapes
+        return shapes | cell.shapes(hidden)
 
     @property
     def num_directions(self) -> int:
@@ -152,26 +151,26 @@ class LSTM(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw new weights from ``generator``."""
-        for name, parameter in self.named_parameters():
-            if name.startswith("weight_ih"):
-                nn.init.xavier_uniform_(parameter, generator=self.generator)
-            elif name.startswith("weight_hh"):
-                for gate in parameter.chunk(len(CELLS[self.cell])):
-                    nn.init.orthogonal_(gate, generator=self.generator)
-            elif name.startswith("norm"):
-                parameter.fill_(1.0)
-                if name.startswith("norm_c"):
-                    parameter[1] = 0.0
-            else:
-                parameter.zero_()
-                if name.startswith("bias_ih"):
-                    self._open_forget_gate(parameter)
+        for layer in range(self.num_layers):
+            for suffix in self._suffixes(layer):
+                for name in self._shapes(layer):
+                    self._reset_parameter(name, getattr(self, name + suffix))
 
-    def _open_forget_gate(self, bias):
-        if "f" in CELLS[self.cell]:
-            bias[self.hidden_size : 2 * self.hidden_size] = 1.0
+    def _reset_parameter(self, name, parameter):
+        cell = CELLS[self.cell]
+        if name == "weight_ih":
+            nn.init.xavier_uniform_(parameter, generator=self.generator)
+        elif name == "weight_hh":
+            for of_gate in parameter.chunk(len(cell.gates)):
+                nn.init.orthogonal_(of_gate, generator=self.generator)
+        elif name in cell.parameters:
+            first = parameter.new_tensor(cell.parameters[name].first)
+            parameter.copy_(first.view(-1, *[1] * (parameter.ndim - 1)))
         else:
-            bias[: self.hidden_size] = -1.0  # of i, whose complement forgets
+            parameter.zero_()
+            if name == "bias_ih":
+                for gate, first in cell.first_bias.items():
+                    parameter.chunk(len(cell.gates))[cell.gates.index(gate)].fill_(first)
 
     def forward(
         self,
@@ -190,11 +189,11 @@ class LSTM(nn.Module):
         """
         x = input.transpose(0, 1) if self.batch_first else input
         lengths = _own_lengths(lengths)
-        output, h_n, c_n = self._run(x, hx, lengths, None, need_last=True)
+        output, last = self._run(x, hx, lengths, None, need_last=True)
         if lengths is not None:
             step = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
             output = torch.where((step < lengths.to(x.device)).unsqueeze(2), output, 0.0)
-        return output.transpose(0, 1) if self.batch_first else output, (h_n, c_n)
+        return output.transpose(0, 1) if self.batch_first else output, last
 
     def states(
         self,
@@ -203,10 +202,10 @@ class LSTM(nn.Module):
         index: Tensor | None = None,  # (T, B) the row of x that is read at a step of a text
         tables: list[Tensor | None] | None = None,  # of ``tabulate``, of this x
     ) -> Tensor:
-        """Return the output (T, B, directions * H) alone, which more backends can compute.
+        """Return only the output (T, B, directions * H), which more backends can compute.
 
-        From a text's length on it means nothing; whoever pools it masks it. Inputs that come again
-        and again are given once, with an index; their product with the weights is computed once.
+        From a text's length on it has no meaning, and the caller must mask it. With an index, equal
+        inputs are given once, and their product with the weights is computed once.
         """
         return self._run(x, None, _own_lengths(lengths), index, tables, need_last=False)[0]
 
@@ -232,7 +231,7 @@ class LSTM(nn.Module):
             x, index = nn.functional.embedding(index, x), None
         if index is None:
             self._check_input(x, hx)
-        h_n, c_n = [], []
+        last = {state: [] for state in CELLS[self.cell].states}
         for layer in range(self.num_layers):
             directions = [
                 self._inputs(x, hx, lengths, index, layer, direction)
@@ -245,49 +244,46 @@ class LSTM(nn.Module):
                 ]
             results = lstm_layer(directions, backend=self.backend, need_last=need_last)
             outputs = [result.h for result in results]
-            h_n += [result.h_last for result in results]
-            c_n += [result.c_last for result in results]
+            for state, of_state in last.items():
+                of_state += [getattr(result, f"{state}_last") for result in results]
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
             index = None
             if layer + 1 < self.num_layers:
                 x = self._drop(x, x.shape, self.dropout)
-        if not need_last:
-            return x, None, None
-        return x, torch.stack(h_n), torch.stack(c_n)
+        return x, tuple(torch.stack(of_state) for of_state in last.values()) if need_last else None
 
     def _inputs(self, x, hx, lengths, index, layer, direction):
-        """Return what the kernels want to see for one direction of a layer."""
+        """Return the inputs of the kernels for one direction of a layer."""
         suffix = self._suffixes(layer)[direction]
         own = {name: getattr(self, name + suffix) for name in self._shapes(layer)}
         n_steps, n_texts = (x if index is None else index).shape[:2]
-        h0, c0 = self._first_states(x, n_texts, hx, self.num_directions * layer + direction)
+        states = self._first_states(x, n_texts, hx, self.num_directions * layer + direction)
+        h0 = states["h0"]
+        zones = self._zones(h0, (n_steps, *h0.shape))
         weight_hh = own.pop("weight_hh")
         bias = own.pop("bias_ih") + own.pop("bias_hh") if self.bias else None
-        zone_h, zone_c = self._zones(h0, (n_steps, *h0.shape))
         return Inputs(
             x=self._drop(x, (1, *x.shape[1:]), self.input_dropout),
             index=index,
             weight_hh=self._drop(weight_hh, weight_hh.shape, self.weight_dropout),
             bias=weight_hh.new_zeros(weight_hh.shape[0]) if bias is None else bias,
-            h0=h0,
-            c0=c0,
             cell=self.cell,
             reverse=direction == 1,
             lengths=lengths,
             mask_h=self._mask(h0, h0.shape, self.recurrent_dropout),
-            zone_h=zone_h,
-            zone_c=zone_c,
+            **states,
+            **zones,
             **own,
         )
 
     def _zones(self, like, shape):
-        """Return the shares of h and c to keep at each step: drawn in training, else the mean."""
+        """Return for each state the share to keep at a step: drawn in training, else the mean."""
+        names = [f"zone_{state}" for state in CELLS[self.cell].states]
         if self.zoneout == 0:
-            return None, None
+            return {}
         if not self.training:
-            mean = like.new_tensor(self.zoneout).expand(shape)
-            return mean, mean
-        return tuple(_draw(like, shape, self.zoneout, self.generator) for _ in range(2))
+            return dict.fromkeys(names, like.new_tensor(self.zoneout).expand(shape))
+        return {name: _draw(like, shape, self.zoneout, self.generator) for name in names}
 
     def _mask(self, like, shape, p):
         """Return a mask while training, None where nothing is to be dropped."""
@@ -303,10 +299,11 @@ class LSTM(nn.Module):
         return (f"_l{layer}", f"_l{layer}_reverse")[: self.num_directions]
 
     def _first_states(self, like, n_texts, hx, number):
+        """Return h0 and the other first states of one direction of a layer, 0 without hx."""
+        names = [f"{state}0" for state in CELLS[self.cell].states]
         if hx is None:
-            zeros = like.new_zeros(n_texts, self.hidden_size)
-            return zeros, zeros
-        return hx[0][number], hx[1][number]
+            return dict.fromkeys(names, like.new_zeros(n_texts, self.hidden_size))
+        return {name: states[number] for name, states in zip(names, hx, strict=True)}
 
     def _check_input(self, x, hx):
         if x.ndim != 3 or x.shape[2] != self.input_size or 0 in x.shape[:2]:
@@ -318,18 +315,18 @@ class LSTM(nn.Module):
             )
         if hx is not None:
             expected = (self.num_layers * self.num_directions, x.shape[1], self.hidden_size)
-            for name, state in zip(("h_0", "c_0"), hx, strict=True):
+            for name, state in zip(CELLS[self.cell].states, hx, strict=True):
                 if state.shape != expected:
                     raise ValueError(
-                        f"{name} must have shape (layers * directions, B, H) = {expected}; "
+                        f"{name}_0 must have shape (layers * directions, B, H) = {expected}; "
                         f"got {tuple(state.shape)}."
                     )
 
     @property
     def can_be_fused(self) -> bool:
-        """Whether torch's fused layer, which knows how to use matrix units, may run this layer."""
-        plain = self.cell == "lstm" and self.recurrent_dropout == self.zoneout == 0
-        return plain and self.backend in ("auto", "aten")
+        """Whether torch's fused layer, which uses matrix units in bfloat16, may run this layer."""
+        plain = self.recurrent_dropout == self.zoneout == 0
+        return plain and can_be_fused(self.backend, self.cell)
 
     def extra_repr(self) -> str:
         """Return the settings, for ``print``."""
@@ -340,7 +337,7 @@ class LSTM(nn.Module):
 
 
 def _own_lengths(lengths):
-    """Return a copy on the CPU: the backward reads it again, whatever becomes of the caller's."""
+    """Return a copy on the CPU: the backward reads it again, and the caller may change theirs."""
     return None if lengths is None else torch.as_tensor(lengths).cpu().clone()
 
 

@@ -5,23 +5,10 @@ import pandas as pd
 import polars as pl
 import pytest
 from scipy import sparse
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
-from sklearn.ensemble import VotingClassifier
-from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.pipeline import make_pipeline
+from sklearn.exceptions import DataConversionWarning
 
-from sklstm.checks import (
-    check_labels,
-    check_pooling,
-    check_same_length,
-    check_same_network,
-    check_sample_weight,
-    check_sentences,
-    check_texts,
-    encode_labels,
-    fitted_by_meta_estimator,
-    weigh_classes,
-)
+from sklstm.checks import check_labels, check_same_length, check_sample_weight, check_texts
+from tests.conftest import LABELS, TEXTS
 
 NO_VECTORIZER = "Pass the raw texts: drop the TfidfVectorizer or CountVectorizer in front"
 
@@ -224,25 +211,13 @@ def test_what_are_not_labels(y, error, sentence):
     assert str(caught.value) == sentence
 
 
-def test_one_class_is_refused():
-    with pytest.raises(ValueError) as caught:
-        encode_labels(np.array(["spam", "spam"]))
-    assert str(caught.value) == "y must hold at least two classes; got one class: 'spam'."
-
-
-def test_labels_outside_the_known_classes_are_refused():
-    with pytest.raises(ValueError) as caught:
-        encode_labels(np.array(["a", "z"]), np.array(["a", "b"]))
-    assert str(caught.value) == (
-        "y must hold the known classes ['a', 'b'] only; got ['z'] as well. "
-        "Drop these rows, or fit anew with all classes."
-    )
-
-
-def test_targets_count_the_sorted_classes():
-    classes, targets = encode_labels(np.array([7, 3, 7]))
-    assert classes.tolist() == [3, 7]
-    assert targets.tolist() == [1, 0, 1]
+def test_a_column_of_labels_warns_of_the_users_line(tiny):
+    column = np.array(LABELS)[:, None]
+    match = "A column-vector y was passed when a 1d array was expected"
+    with pytest.warns(DataConversionWarning, match=match) as caught:
+        assert check_labels(column).tolist() == LABELS
+        tiny.set_params(max_epochs=1).fit(TEXTS, column)
+    assert [warning.filename for warning in caught] == [__file__] * 2
 
 
 @pytest.mark.parametrize(
@@ -281,86 +256,3 @@ def test_weights():
     np.testing.assert_array_equal(check_sample_weight(None, n_texts=3), [1, 1, 1])
     np.testing.assert_array_equal(check_sample_weight(2, n_texts=3), [2, 2, 2])
     np.testing.assert_array_equal(check_sample_weight([1, 0, 3], n_texts=3), [1, 0, 3])
-
-
-def test_weights_of_classes():
-    classes, targets = np.array(["a", "b", "c"]), np.array([0, 1, 1])
-    assert weigh_classes(None, classes, targets).tolist() == [1, 1, 1]
-    assert weigh_classes({"a": 3, "c": 0.5, "z": 9}, classes, targets).tolist() == [3, 1, 0.5]
-    # As in scikit-learn: n_texts / (n_classes * texts of the class).
-    np.testing.assert_allclose(weigh_classes("balanced", classes, targets), [1, 0.5, 1])
-
-
-@pytest.mark.parametrize("class_weight", [{"a": -1}, {"a": np.nan}, {"a": 0, "b": 0}])
-def test_what_are_not_weights_of_classes(class_weight):
-    with pytest.raises(ValueError) as caught:
-        weigh_classes(class_weight, np.array(["a", "b"]), np.array([0, 1]))
-    assert str(caught.value) == (
-        "class_weight must hold numbers of 0 or more, and one above 0 for a class of y; "
-        f"got {class_weight}."
-    )
-
-
-def test_settings_that_must_stay():
-    names = ["embedding_dim", "hidden_size", "num_layers", "bidirectional", "cell", "pooling"]
-    earlier = dict.fromkeys([*names, "segments"], 1)
-    check_same_network(earlier, earlier | {"dropout": 0.5})
-    with pytest.raises(ValueError) as caught:
-        check_same_network(earlier, earlier | {"num_layers": 2})
-    assert str(caught.value) == (
-        "num_layers must stay 1, as in the fit that warm_start or partial_fit goes on from; got 2. "
-        "Use fit with warm_start=False to begin anew."
-    )
-
-
-@pytest.mark.parametrize("segments", [None, 64])
-def test_without_sentences_there_is_nothing_to_show(segments):
-    check_sentences("sentence")
-    with pytest.raises(ValueError) as caught:
-        check_sentences(segments)
-    assert str(caught.value) == (
-        "predict_segments needs a classifier fitted with segments='sentence'; got one fitted with "
-        f"segments={segments}. Set it and fit again."
-    )
-
-
-@pytest.mark.parametrize("pooling", ["average", (), ("max", "average")])
-def test_unknown_pooling_is_refused(pooling):
-    with pytest.raises(ValueError) as caught:
-        check_pooling(pooling, {"max", "mean"})
-    assert str(caught.value) == f"pooling must name one or more of 'max', 'mean'; got {pooling!r}."
-
-
-class WhoCalls(ClassifierMixin, TransformerMixin, BaseEstimator):
-    """Notes while it is fitted what ``fitted_by_meta_estimator`` says."""
-
-    seen = []
-
-    def fit(self, X, y=None):
-        self.seen.append(fitted_by_meta_estimator())
-        self.classes_ = np.unique(y)
-        return self
-
-    def transform(self, X):
-        return X
-
-    def predict(self, X):
-        return self.classes_[[0] * len(X)]
-
-
-@pytest.mark.parametrize(
-    ("fit", "expected"),
-    [
-        (lambda X, y: WhoCalls().fit(X, y), {False}),
-        (lambda X, y: WhoCalls().fit_transform(X, y), {False}),
-        (lambda X, y: make_pipeline(WhoCalls()).fit(X, y), {False}),
-        (lambda X, y: make_pipeline(WhoCalls(), "passthrough").fit_transform(X, y), {False}),
-        (lambda X, y: GridSearchCV(WhoCalls(), {}, cv=2).fit(X, y), {True}),
-        (lambda X, y: cross_val_score(WhoCalls(), X, y, cv=2), {True}),
-        (lambda X, y: VotingClassifier([("a", WhoCalls())]).fit(X, y), {True}),
-    ],
-)
-def test_who_called_fit(fit, expected):
-    WhoCalls.seen.clear()
-    fit([[1], [2], [3], [4]], [0, 0, 1, 1])
-    assert set(WhoCalls.seen) == expected

@@ -11,6 +11,8 @@ from skorch.callbacks import Callback
 
 import sklstm.language_model
 from sklstm import LSTMLanguageModel, SequenceVectorizer
+from sklstm.text.examples import split_rows
+from sklstm.training.start import Fresh
 from tests.conftest import TEXTS
 
 TINY = {
@@ -39,7 +41,7 @@ def uniform_texts(n_texts, n_words=20, length=30, seed=0):
 
 
 def test_perplexity_of_random_words_is_their_number():
-    learnt = tiny(max_epochs=8, dropout=0.1).fit(uniform_texts(150))
+    learnt = tiny(max_epochs=8, dropout=0.1, window=32, batch_size=8).fit(uniform_texts(150))
     fresh = uniform_texts(40, seed=1)
     # One token in 31 is the end of the text, which the length does not tell a small network.
     for direction in ("forward", "backward"):
@@ -48,7 +50,7 @@ def test_perplexity_of_random_words_is_their_number():
 
 def test_perplexity_of_a_cycle_is_1():
     texts = ["a b c d e f g h"] * 60
-    learnt = tiny(max_epochs=30).fit(texts)
+    learnt = tiny(max_epochs=15).fit(texts)
     for direction in ("forward", "backward"):
         assert 1.0 <= learnt.perplexity(texts[:1], direction=direction) < 1.1
     assert learnt.generate(temperature=0.01, random_state=0) == texts[:1]
@@ -59,7 +61,7 @@ def test_score_is_minus_the_log_of_the_perplexity(model):
     assert model.perplexity(TEXTS) != model.perplexity(TEXTS, direction="backward")
 
 
-def test_perplexity_weighs_tokens_alike_however_texts_are_chunked(model, monkeypatch):
+def test_perplexity_weighs_all_tokens_equally_in_chunks_of_any_size(model, monkeypatch):
     whole = model.perplexity(TEXTS)
     monkeypatch.setattr(sklstm.language_model, "TEXTS_PER_CHUNK", 3)
     assert model.perplexity(TEXTS) == pytest.approx(whole)
@@ -74,7 +76,7 @@ def test_long_texts_are_read_whole():
     assert short.perplexity(["a b c a b c"]) != short.perplexity(["a b c"])
 
 
-def test_history_tells_of_the_texts_set_aside(model):
+def test_history_records_the_validation_texts(model):
     assert model.n_iter_ == len(model.loss_curve_) == len(model.validation_perplexities_) == 3
     assert model.loss_curve_[-1] < model.loss_curve_[0]
     assert model.history_[1]["valid_perplexity"] == model.validation_perplexities_[1]
@@ -94,22 +96,20 @@ def test_weights_of_the_best_epoch_are_kept():
     learnt = tiny(**settings).fit(TEXTS)
     losses = [row["valid_loss"] for row in learnt.history_]
     assert min(losses) < losses[-1]  # it got worse, and
-    _, held_out = learnt._set_aside(TEXTS, np.random.default_rng(seed_of(0)))
+    rng, _ = Fresh(learnt).generators()
+    _, rows = split_rows(TEXTS, fraction=0.3, rng=rng)
+    held_out = [TEXTS[row] for row in rows]
     both = [learnt.perplexity(held_out, direction=d) for d in ("forward", "backward")]
     assert np.log(both).mean() == pytest.approx(min(losses), rel=1e-4)
 
 
-def seed_of(random_state):
-    return np.random.RandomState(random_state).randint(np.iinfo(np.int32).max)
-
-
 @pytest.mark.parametrize("fraction", [0.0, 0.01])
-def test_no_texts_are_set_aside_where_the_share_rounds_to_none(fraction):
+def test_there_are_no_validation_texts_where_the_share_rounds_to_none(fraction):
     learnt = tiny(validation_fraction=fraction).fit(TEXTS)
     assert learnt.validation_perplexities_ == []
 
 
-def test_equal_texts_alone_set_none_aside():
+def test_there_are_no_validation_texts_where_all_texts_are_equal():
     assert tiny(validation_fraction=0.3).fit(TEXTS[:1] * 9).validation_perplexities_ == []
 
 
@@ -121,12 +121,12 @@ def test_one_direction_and_deeper():
 
 
 def test_auto_epochs_make_enough_updates(monkeypatch):
-    monkeypatch.setattr("sklstm.training.loop.AUTO_UPDATES", 20)
+    monkeypatch.setattr("sklstm.training.schedule.AUTO_UPDATES", 20)
     learnt = tiny(max_epochs="auto", batch_size=2).fit(TEXTS)  # two batches an epoch
     assert learnt.n_iter_ == 10
 
 
-def test_fits_are_repeatable_and_leave_global_random_states_alone(model):
+def test_fits_are_repeatable_and_do_not_change_global_random_states(model):
     before, theirs = torch.get_rng_state(), np.random.mtrand._rand.get_state()[1].copy()
     again = tiny(validation_fraction=0.2).fit(TEXTS * 4)
     assert torch.equal(torch.get_rng_state(), before)
@@ -142,7 +142,7 @@ def test_generate_is_repeatable_and_stops(model):
     assert max(len(model.vectorizer_.build_analyzer()(text)) for text in short) <= 2
 
 
-def test_generate_goes_on_from_a_prompt(model):
+def test_generate_continues_a_prompt(model):
     for text in model.generate(5, prompt="What a", random_state=0, max_tokens=3):
         assert text.startswith("What a ")
 
@@ -192,6 +192,15 @@ def test_save_keeps_what_is_data(tmp_path):
     assert loaded.callbacks is None and loaded.random_state is None
     assert loaded.vectorizer.vocabulary == ["good", "bad"] and loaded.vectorizer.max_length == 7
     assert loaded.score(TEXTS) == learnt.score(TEXTS)
+
+
+def test_parameters_set_after_the_fit_are_saved_and_change_nothing_learnt(model, tmp_path):
+    again = pickle.loads(pickle.dumps(model)).set_params(hidden_size=64, dropout=0.4)
+    again.save(tmp_path / "m")
+    loaded = LSTMLanguageModel.load(tmp_path / "m")
+    assert loaded.get_params() == again.get_params()
+    assert loaded.network_.settings == model.network_.settings
+    assert loaded.score(TEXTS) == model.score(TEXTS)
 
 
 def cut_at_spaces(text):
@@ -246,6 +255,10 @@ def test_a_search_chooses_by_score():
     ("settings", "sentence"),
     [
         ({"num_layers": 2}, "num_layers must be 1 where bidirectional=True, since a second layer"),
+        (
+            {"embedding_dim": "auto"},
+            "The 'embedding_dim' parameter of LSTMLanguageModel must be an int in the range",
+        ),
         ({"window": 1}, "The 'window' parameter of LSTMLanguageModel must be an int in the range"),
         ({"device": "abacus"}, "device must be 'auto' or a device of torch"),
         ({"callbacks": [1]}, r"callbacks\[0\] must be a callback of skorch"),

@@ -5,8 +5,11 @@ cloned. Here the checks that need no input are called by name, the whole suite r
 adapter that renders numeric rows as texts, and the rest is done by use.
 """
 
+import ast
 import copy
+import inspect
 import pickle
+import re
 import warnings
 
 import joblib
@@ -34,7 +37,7 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklstm import LSTMTextClassifier, SequenceVectorizer
+from sklstm import LSTMLanguageModel, LSTMTextClassifier, SequenceVectorizer
 from tests.conftest import TINY
 
 INPUT_FREE_CHECKS = [
@@ -54,7 +57,7 @@ INPUT_FREE_CHECKS = [
 
 PAIRS = [
     (estimator, check)
-    for estimator in (LSTMTextClassifier(), SequenceVectorizer())
+    for estimator in (LSTMTextClassifier(), LSTMLanguageModel(), SequenceVectorizer())
     for check in INPUT_FREE_CHECKS
 ]
 
@@ -65,10 +68,66 @@ def test_check_that_needs_no_input(estimator, check):
         getattr(estimator_checks, check)(type(estimator).__name__, estimator)
 
 
+#: What the classifier and the language model do not share on purpose, by parameter, and why.
+DIFFERENT = {
+    "vectorizer": ({"words"}, "the language model reads all of each text"),
+    "embedding_dim": ({"default", "type", "words", "constraint"}, "only one takes word vectors"),
+    "hidden_size": ({"default"}, "predicting every word needs more than a label"),
+    "num_layers": ({"words"}, "a language model of two directions has one layer"),
+    "bidirectional": ({"words"}, "the language model predicts in each direction separately"),
+    "dropout": ({"default", "words"}, "many texts that are read a few times need none"),
+    "lr": ({"default"}, "another loss, and a network of another size"),
+    "batch_size": ({"words"}, "windows are no texts"),
+    "max_epochs": ({"words"}, "one epoch of many texts is enough for a language model"),
+    "validation_fraction": (
+        {"default", "words", "constraint"},
+        "a language model has many texts and no early stopping, and may do without",
+    ),
+    "callbacks": ({"words"}, "other numbers are recorded"),
+}
+
+
+def describe_parameters(estimator):
+    """Return by parameter its default, its constraint, and type and words in the docstring."""
+    section = inspect.getdoc(estimator).split("\nParameters\n")[1].split("\nAttributes\n")[0]
+    parts = re.split(r"^(\w+) : (.*)$", section, flags=re.MULTILINE)
+    documented = dict(zip(parts[1::3], zip(parts[2::3], parts[3::3], strict=True), strict=True))
+    return {
+        name: {
+            "default": parameter.default,
+            "constraint": list(map(str, estimator._parameter_constraints[name])),
+            "type": documented[name][0].partition(", default=")[0],
+            "words": documented[name][1].split(),
+        }
+        for name, parameter in inspect.signature(estimator).parameters.items()
+    }
+
+
+def test_estimators_agree_on_the_parameters_that_they_share():
+    one, other = map(describe_parameters, (LSTMTextClassifier, LSTMLanguageModel))
+    shared = [name for name in one if name in other]
+    assert len(shared) > 15 and DIFFERENT.keys() <= set(shared)
+    assert shared == [name for name in other if name in one]  # in the same order
+    found = {
+        name: {aspect for aspect, value in one[name].items() if value != other[name][aspect]}
+        for name in shared
+    }
+    expected = dict.fromkeys(shared, set()) | {name: DIFFERENT[name][0] for name in DIFFERENT}
+    assert found == expected
+
+
+@pytest.mark.parametrize("estimator", [LSTMTextClassifier, LSTMLanguageModel])
+def test_documented_defaults_are_those_of_the_signature(estimator):
+    doc = inspect.getdoc(estimator)
+    for name, parameter in inspect.signature(estimator).parameters.items():
+        (written,) = re.findall(rf"^{name} : .*, default=(.*)$", doc, flags=re.MULTILINE)
+        assert ast.literal_eval(written) == parameter.default, name
+
+
 class NumbersAsTexts(ClassifierMixin, TransformerMixin, BaseEstimator):
     """Passes each row of numbers to the classifier as a text: column and rounded value."""
 
-    def __init__(self, class_weight=None, max_epochs=15):
+    def __init__(self, class_weight=None, max_epochs=4):
         self.class_weight = class_weight
         self.max_epochs = max_epochs
 
@@ -80,7 +139,7 @@ class NumbersAsTexts(ClassifierMixin, TransformerMixin, BaseEstimator):
             vectorizer=SequenceVectorizer(token_pattern=r"f\d+b-?\d+"),
             class_weight=self.class_weight,
             early_stopping=False,
-            **(TINY | {"max_epochs": self.max_epochs}),
+            **(TINY | {"max_epochs": self.max_epochs, "batch_size": 16, "lr": 0.05}),
         )
 
     def fit(self, X, y, sample_weight=None):
@@ -88,7 +147,7 @@ class NumbersAsTexts(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.classifier_ = self._classifier().fit(self._texts(X), y, sample_weight=sample_weight)
         # The checks compare results to 1e-7, below the rounding of float32. The promise for
         # float32 is tested in test_classifier.py.
-        self.classifier_.net_.module_.double()
+        self.classifier_.model_.network.double()
         self.classes_ = self.classifier_.classes_
         return self
 
@@ -144,10 +203,11 @@ def test_check_through_the_adapter(estimator, check):
     check(estimator)
 
 
-def test_pipeline_and_grid_search_over_flat_and_nested_parameters(tiny, texts, labels):
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_pipeline_and_grid_search_over_flat_and_nested_parameters(tiny, texts, labels, n_jobs):
     pipeline = sklearn.pipeline.Pipeline([("clf", tiny)])
     grid = {"clf__hidden_size": [4, 8], "clf__vectorizer__min_df": [1, 2]}
-    search = GridSearchCV(pipeline, grid, cv=2, n_jobs=2).fit(texts, labels)
+    search = GridSearchCV(pipeline, grid, cv=2, n_jobs=n_jobs).fit(texts, labels)
     assert search.best_score_ >= 0.8
     best = search.best_estimator_["clf"]
     assert best.hidden_size == search.best_params_["clf__hidden_size"]
@@ -179,7 +239,7 @@ def naive_bayes():
 
 
 @pytest.mark.parametrize("voting", ["soft", "hard"])
-def test_voting_beside_naive_bayes(tiny, texts, labels, voting):
+def test_voting_with_naive_bayes(tiny, texts, labels, voting):
     ensemble = VotingClassifier([("lstm", tiny), ("nb", naive_bayes())], voting=voting)
     assert ensemble.fit(texts, labels).score(texts, labels) >= 0.8
 
@@ -190,22 +250,24 @@ def test_an_ensemble_over_seeds_is_made_of_plain_parameters(tiny, texts, labels)
     ensemble = VotingClassifier(members, voting="soft")
     weights = np.linspace(0.5, 1.5, len(texts))
     fitted = clone(ensemble).fit(texts, labels, sample_weight=weights)
-    alone = [clone(member).fit(texts, labels, sample_weight=weights) for _, member in members]
+    each = [clone(member).fit(texts, labels, sample_weight=weights) for _, member in members]
     probabilities = fitted.predict_proba(texts)
     np.testing.assert_array_equal(
-        probabilities, np.mean([member.predict_proba(texts) for member in alone], axis=0)
+        probabilities, np.mean([member.predict_proba(texts) for member in each], axis=0)
     )
     assert (fitted.predict(texts) == fitted.classes_[probabilities.argmax(axis=1)]).all()
     assert fitted.score(texts, labels) >= 0.8
     names = [f"{name}__adversarial" for name, _ in members]
     ensemble.set_params(**dict.fromkeys(names, 0.05))
+    ensemble.set_params(**{f"{name}__max_epochs": 2 for name, _ in members})
     assert all(member.adversarial == 0.05 for _, member in ensemble.estimators)
     grid = [{name: [share] for name in names} for share in (0.0, 0.05)]
-    search = GridSearchCV(ensemble, grid, cv=2, scoring="neg_log_loss").fit(texts, labels)
+    search = GridSearchCV(ensemble, grid, cv=2, scoring="neg_log_loss", refit=False)
+    search.fit(texts, labels)
     assert len(set(search.cv_results_["mean_test_score"])) == 2
 
 
-def test_stacking_beside_naive_bayes(tiny, texts, labels):
+def test_stacking_with_naive_bayes(tiny, texts, labels):
     ensemble = StackingClassifier([("lstm", tiny), ("nb", naive_bayes())], cv=2)
     assert ensemble.fit(texts, labels).score(texts, labels) >= 0.8
 
@@ -235,8 +297,8 @@ def test_self_training_uses_unlabelled_texts(tiny, texts, labels):
 def test_one_vs_rest_and_multi_output(tiny, texts, labels):
     several = np.column_stack([labels == "pos", ["film" in text for text in texts]]).astype(int)
     for wrapper in (OneVsRestClassifier(tiny), MultiOutputClassifier(tiny)):
-        answers = wrapper.fit(texts, several).predict(texts)
-        assert (answers == several).mean() >= 0.8
+        predicted = wrapper.fit(texts, several).predict(texts)
+        assert (predicted == several).mean() >= 0.8
 
 
 def test_features_for_another_estimator(tiny, texts, labels):
@@ -273,7 +335,7 @@ def test_copies_predict_the_same_bits(fitted, texts, tmp_path, how):
     np.testing.assert_array_equal(copied.predict_proba(texts), fitted.predict_proba(texts))
 
 
-def test_pickle_carries_no_texts_and_goes_on_training(fitted, texts, labels):
+def test_pickle_carries_no_texts_and_can_be_trained_further(fitted, texts, labels):
     pickled = pickle.dumps(fitted)
     assert b"truly good" not in pickled
     pickle.loads(pickled).partial_fit(texts, labels)

@@ -1,24 +1,38 @@
 """Torch's own fused layer: oneDNN on CPU, cuDNN on CUDA.
 
-It has the standard cell alone and knows nothing of lengths: right padding cannot reach a state
-before it, so each text's states are right up to its length; but the cell state at that length is
-overwritten and cannot be given back. The reverse direction reads mirrored texts.
+It has only the standard cell and does not know the lengths. Padding on the right cannot reach an
+earlier state, so each text's states are right up to its length. But the layer overwrites the cell
+state at that length and cannot return it. The reverse direction reads mirrored texts.
 """
 
 import torch
 from torch import Tensor
 
 from sklstm.kernels.contract import DIFFERENTIABLE, Inputs, Outputs, mirror_index
+from sklstm.kernels.workload import live_share, needs_backward, texts_a_shard
 
-# In float32 the layer alone gains a little side by side, but within a network the threads that wait
-# for torch's next operator disturb the lanes, and fits of short texts lose.
+HAS_CELLS = frozenset({"lstm"})
+# In float32 a layer by itself gains a little from parallel directions. In a network it loses on
+# short texts: threads that wait for torch's next operator disturb the parallel calls.
 SHARES_THREADS = (torch.bfloat16,)
 READS_BY_INDEX = False
+IS_FUSED = True
+
+# Units of one step of one shard. Up to this number our Python calls of torch's operators cost more
+# than the operators.
+SMALL_STEP = 8192
+# Steps. Up to this number torch's layer wins on small batches with padding too.
+SHORT = 64
+
+
+def device_refusal(device: torch.device) -> str | None:
+    """Return None: torch's layer runs on every device."""
+    return None
 
 
 def refusal(inputs: Inputs, need_last: bool) -> str | None:
     """Return why torch's layer cannot run these inputs, or None."""
-    if inputs.cell != "lstm":
+    if inputs.cell not in HAS_CELLS:
         return f"has no cell {inputs.cell!r}: torch's fused layer has the standard cell alone"
     if inputs.mask_h is not None:
         return "has no recurrent dropout, since torch's fused layer has none"
@@ -32,8 +46,28 @@ def refusal(inputs: Inputs, need_last: bool) -> str | None:
     return None
 
 
+def suits(directions: list[Inputs]) -> bool:
+    """Return whether torch's layer is faster than ours, as ``benchmarks/speed/lstm.py`` measured.
+
+    On a CPU it computes the padding too, but spends less on each step. So it loses where much is
+    padding and where steps are large; in prediction it wins on full batches of any size. In float64
+    and float16 it is not fused; in bfloat16 it uses the matrix units better than we do.
+    """
+    inputs = directions[0]
+    if inputs.x.device.type != "cpu":
+        return True
+    if inputs.x.dtype != torch.float32:
+        return inputs.x.dtype == torch.bfloat16
+    n_steps, _, _, hidden = inputs.sizes
+    live = live_share(inputs)
+    small = texts_a_shard(directions) * hidden <= SMALL_STEP
+    if needs_backward(directions):
+        return small and (live > 0.85 or n_steps <= SHORT)
+    return live > (0.35 if small else 0.8)
+
+
 def forward(inputs: Inputs, for_backward: bool) -> Outputs:
-    """Run torch's layer; for a backward, keep the graph that autograd makes of it."""
+    """Run torch's layer; for a backward, keep the graph that autograd records."""
     if not for_backward:
         return Outputs(*_run(inputs))
     present = [name for name in DIFFERENTIABLE if getattr(inputs, name) is not None]

@@ -1,19 +1,16 @@
 """A backend's forward and backward, joined for torch's autograd; several directions at once."""
 
-import math
 from types import ModuleType
 
 import torch
 
 from sklstm.kernels.contract import DIFFERENTIABLE, Inputs, Outputs
-from sklstm.kernels.lanes import number_of_lanes, side_by_side
-
-# The fewest texts for which a batch is cut into shards that run side by side.
-MIN_SHARD = 8
+from sklstm.kernels.lanes import side_by_side
+from sklstm.kernels.workload import n_shards, needs_backward
 
 
 def run(backend: ModuleType, directions: list[Inputs]) -> list[Outputs]:
-    """Run a backend, keeping memory for a backward only where one can follow."""
+    """Run a backend; keep memory for a backward only if one can follow."""
     if needs_backward(directions):
         tensors = [tensor for inputs in directions for tensor in _tensors(inputs)]
         bare = tuple(inputs._replace(**dict.fromkeys(DIFFERENTIABLE)) for inputs in directions)
@@ -24,29 +21,15 @@ def run(backend: ModuleType, directions: list[Inputs]) -> list[Outputs]:
     return [_joined(results[group]) for group in groups]
 
 
-def needs_backward(directions: list[Inputs]) -> bool:
-    """Return whether gradients are recorded and any of the inputs wants one."""
-    return torch.is_grad_enabled() and any(
-        tensor is not None and tensor.requires_grad
-        for inputs in directions
-        for tensor in _tensors(inputs)
-    )
-
-
-def texts_a_lane(directions: list[Inputs]) -> int:
-    """Return how many texts a step computes at once where threads are shared."""
-    return math.ceil(directions[0].sizes[1] / _shares(directions))
-
-
 class LSTMLayer(torch.autograd.Function):
     """The directions of a layer through the hand-written backward of a backend.
 
-    They are one node of autograd's graph, because autograd would run two nodes one after the other.
+    They are one node of autograd's graph, since autograd would run two nodes one after the other.
     """
 
     @staticmethod
     def forward(ctx, backend, bare, *tensors):
-        """Run the backend and keep what its backward asks for."""
+        """Run the backend and keep what its backward needs."""
         directions = _dressed(bare, tensors)
         ctx.backend, ctx.bare = backend, bare
         # Kept, since torch's number of threads may change before the backward.
@@ -77,7 +60,7 @@ class LSTMLayer(torch.autograd.Function):
                 calls.append((backend.backward, shard, saved, *of_shard, need_grad_x))
         results = _run_all(backend, calls)
         flat = [grad for group in groups for grad in _summed(results[group])]
-        if torch.is_grad_enabled():  # create_graph=True: say so where a second derivative is taken
+        if torch.is_grad_enabled():  # create_graph=True: a second derivative raises an error
             flat = [
                 grad if grad is None else OnceOnly.apply(grad, *tensors, *grads) for grad in flat
             ]
@@ -85,7 +68,7 @@ class LSTMLayer(torch.autograd.Function):
 
 
 class OnceOnly(torch.autograd.Function):
-    """A gradient that cannot be differentiated again, though it depends on what follows it."""
+    """A gradient that depends on its sources but cannot be differentiated with respect to them."""
 
     @staticmethod
     def forward(ctx, grad, *sources):
@@ -101,9 +84,9 @@ class OnceOnly(torch.autograd.Function):
 
 
 def _run_all(backend, calls):
-    """Run calls, each a function with its arguments, side by side where that is allowed."""
+    """Run calls, each a function with its arguments; in parallel if the backend allows it."""
     x = calls[0][1].x
-    with torch.autocast(x.device.type, enabled=False):  # the dispatcher has cast what is to be cast
+    with torch.autocast(x.device.type, enabled=False):  # the dispatcher has cast the inputs
         if _is_shared(backend, x):
             return side_by_side([lambda call=call: call[0](*call[1:]) for call in calls])
         with torch.no_grad():
@@ -115,7 +98,7 @@ def _tensors(inputs):
 
 
 def _dressed(bare, tensors):
-    """Return the inputs with their differentiable tensors again."""
+    """Return the inputs with their differentiable tensors put back."""
     n = len(DIFFERENTIABLE)
     return [
         inputs._replace(**dict(zip(DIFFERENTIABLE, tensors[k * n : (k + 1) * n], strict=True)))
@@ -124,27 +107,21 @@ def _dressed(bare, tensors):
 
 
 def _shards(directions, shares):
-    """Return all shards of all directions, and the slice of them that is each direction's."""
+    """Return all shards of all directions, and the slice of the shards of each direction."""
     shards = [_shard(inputs, rows) for inputs in directions for rows in _rows(shares)]
     return shards, [slice(k, k + shares) for k in range(0, len(shards), shares)]
 
 
 def _shares_of(backend, directions):
-    return _shares(directions) if _is_shared(backend, directions[0].x) else 1
+    return n_shards(directions) if _is_shared(backend, directions[0].x) else 1
 
 
 def _is_shared(backend, x):
     return x.dtype in backend.SHARES_THREADS and x.device.type == "cpu"
 
 
-def _shares(directions):
-    """Return into how many shards each direction is cut: so many that all lanes are taken."""
-    by_texts = max(1, directions[0].sizes[1] // MIN_SHARD)
-    return max(1, min(number_of_lanes() // len(directions), by_texts))
-
-
 def _rows(shares):
-    """Return which texts go to which shard: neighbours in turn, so that lengths are alike."""
+    """Return the texts of each shard: neighbours go to different shards, so lengths are similar."""
     return [slice(share, None, shares) for share in range(shares)]
 
 

@@ -1,39 +1,60 @@
-"""What every backend promises: the cells, the inputs, the two signatures, the checks.
+"""What every backend promises: the inputs, the functions, the constants, the checks.
 
-Sizes: ``T`` time steps, ``B`` texts in a batch, ``I`` input, ``H`` hidden. A backend computes one
-direction of one layer. Names, shapes and the order of the gates are torch's: ``i, f, g, o``
-stacked along the first axis of the weights (4H rows; 3H for the cell "coupled", which has no f).
+Sizes: ``T`` time steps, ``B`` texts in a batch, ``I`` input, ``H`` hidden, ``G`` gates. A backend
+computes one direction of one layer. Names, shapes and the order of the gates are torch's: the
+weights stack the gates along their first axis, in the order that ``cells.py`` lists for the cell.
 One step of the standard cell::
 
     i, f, g, o = x[t] @ weight_ih.T + bias + (mask_h * h[t-1]) @ weight_hh.T
     c[t] = sigmoid(f) * c[t-1] + sigmoid(i) * tanh(g)
     h[t] = sigmoid(o) * tanh(c[t])
 
-What the other cells change, and the gradients of all of them: ``docs/kernels.md``;
-``reference.py`` is the definition in code.
+``docs/kernels.md`` has the other cells and the gradients of all; ``reference.py`` is the definition
+in code.
 
-Texts are padded on the right, by finite numbers, and padding never reaches a state: a text of
-length ``n`` has its last state after its ``n`` steps, and from step ``n`` on its ``h`` means
-nothing (those who mask their pooling need not pay for clearing it). A ``reverse`` direction reads
-each text from its own last step to its first; ``h[t]`` still stands at the step it was read at.
+Texts are padded on the right, by finite numbers, and padding never reaches a state. A text of
+length ``n`` has its last state after its ``n`` steps. From step ``n`` on its ``h`` has no meaning,
+so that a caller who masks the padding anyway does not pay for clearing it. A ``reverse`` direction
+reads each text from its own last step to its first; ``h[t]`` is still the state at step ``t``.
 
 A backend is a module with these functions:
 
+``device_refusal(device)``
+    returns None if the backend can run on the device, else the reason in words that follow the
+    backend's name: "runs on the CPU only; got tensors on cuda:0".
+
 ``refusal(inputs, need_last)``
-    returns None where the backend can run these inputs, else the sentence that says why not.
+    returns None if the backend can run these inputs on a device that it does not refuse, else the
+    reason. ``need_last`` says whether the caller wants the last states.
+
+``suits(directions)``
+    returns whether "auto" should try the backend for the directions of a layer. The dispatcher
+    takes the first backend of its table that suits the directions and refuses nothing.
 
 ``forward(inputs, for_backward)``
-    returns ``Outputs``, whose ``saved`` tensors (or ``graph``) ``backward`` wants to see again
-    (empty unless ``for_backward``).
+    returns ``Outputs``. Their ``saved`` tensors (or ``graph``) come back to ``backward``; they are
+    empty unless ``for_backward``.
 
 ``backward(inputs, saved, grad_h, grad_h_last, grad_c_last, need_grad_x)``
     returns the gradients of the fields of ``Inputs`` named in ``DIFFERENTIABLE``, in that order,
     None where the field is None, and for x where it is not needed. It changes none of its
     arguments. ``grad_h`` is 0 in the padding.
 
-and with two constants: ``SHARES_THREADS``, the dtypes in which several calls run side by side on a
-CPU, each with its share of the threads (``lanes.py``); and ``READS_BY_INDEX``, whether it takes
-inputs with an ``index``. For one that does not, the dispatcher reads the rows of x beforehand.
+and these constants:
+
+``HAS_CELLS``
+    the names of the cells it has. ``refusal`` refuses the others.
+
+``SHARES_THREADS``
+    the dtypes in which several calls run in parallel on a CPU, each with its share of the threads
+    (``lanes.py``).
+
+``READS_BY_INDEX``
+    whether it takes inputs with an ``index``; otherwise the dispatcher reads the rows of x first.
+    If True, the backend has ``tabulate(inputs)``, which returns the ``table`` of these inputs.
+
+``IS_FUSED``
+    whether it is torch's own layer, which uses the matrix units of a processor in bfloat16.
 """
 
 from typing import NamedTuple
@@ -41,17 +62,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sklstm.kernels.cells import CELLS, HIDDEN, PARAMETERS, Cell, check_cell
+
 #: Added to the variance by the layer norms, as in torch.nn.LayerNorm.
 NORM_EPS = 1e-5
-
-#: Cell -> the gates it has, in the order they are stacked.
-CELLS = {
-    "lstm": "ifgo",
-    "peephole": "ifgo",
-    "peephole_previous": "ifgo",
-    "layer_norm": "ifgo",
-    "coupled": "igo",
-}
 
 
 class Inputs(NamedTuple):
@@ -62,7 +76,7 @@ class Inputs(NamedTuple):
     weight_hh: Tensor  # (G*H, H)
     bias: Tensor  # (G*H,)
     h0: Tensor  # (B, H)
-    c0: Tensor  # (B, H)
+    c0: Tensor | None = None  # (B, H) None only if the cell has no state c
     peephole: Tensor | None = None  # (3, H) the weights of c in i, f and o
     norm_ih: Tensor | None = None  # (4H,) scale of the layer norm over x @ weight_ih.T
     norm_hh: Tensor | None = None  # (4H,) scale of the layer norm over h @ weight_hh.T
@@ -74,7 +88,12 @@ class Inputs(NamedTuple):
     zone_h: Tensor | None = None  # (T, B, H) zoneout: the share of h[t-1] that stays in h[t]
     zone_c: Tensor | None = None  # (T, B, H) the same for c; both or neither
     index: Tensor | None = None  # (T, B) int64: which row of x is read at a step of a text
-    table: Tensor | None = None  # what ``tabulate`` of native.py made of these x and weights
+    table: Tensor | None = None  # what the backend's ``tabulate`` made of these x and weights
+
+    @property
+    def properties(self) -> Cell:
+        """The properties of the cell."""
+        return CELLS[self.cell]
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
@@ -91,10 +110,7 @@ DIFFERENTIABLE = (
     "bias",
     "h0",
     "c0",
-    "peephole",
-    "norm_ih",
-    "norm_hh",
-    "norm_c",
+    *PARAMETERS,
 )
 
 
@@ -103,7 +119,7 @@ class Outputs(NamedTuple):
 
     h: Tensor  # (T, B, H)
     h_last: Tensor | None  # (B, H) None where the backend refuses it and nobody asked for it
-    c_last: Tensor | None  # (B, H)
+    c_last: Tensor | None = None  # (B, H) the same; and None if the cell has no state c
     saved: tuple[Tensor, ...] = ()
     graph: tuple | None = None  # in place of ``saved``: a graph that autograd recorded inside
 
@@ -128,18 +144,11 @@ def mirror_index(
     return (mirrored * n_texts + torch.arange(n_texts, device=device)).flatten()
 
 
-def check_cell(cell: str) -> None:
-    """Raise ValueError unless there is such a cell."""
-    if cell not in CELLS:
-        names = ", ".join(repr(name) for name in sorted(CELLS))
-        raise ValueError(f"cell must be one of {names}; got {cell!r}.")
-
-
 def check_inputs(inputs: Inputs) -> None:
     """Raise ValueError unless the inputs fit together."""
     check_cell(inputs.cell)
     _check_x(inputs)
-    n_gates = len(CELLS[inputs.cell])
+    n_gates = len(inputs.properties.gates)
     if inputs.weight_hh.ndim != 2 or inputs.weight_hh.shape[0] != (
         n_gates * inputs.weight_hh.shape[1]
     ):
@@ -177,24 +186,7 @@ def _check_x(inputs: Inputs) -> None:
 
 def _check_fields(inputs: Inputs) -> None:
     """Raise ValueError for a field that is missing, not wanted, or does not fit the others."""
-    n_steps, n_texts, n_inputs, hidden = inputs.sizes
-    rows = len(CELLS[inputs.cell]) * hidden
-    peephole, norm = inputs.cell.startswith("peephole"), inputs.cell == "layer_norm"
-    zone = inputs.zone_h is not None or inputs.zone_c is not None
-    # field -> shape, where each size comes from, whether the field must or may be there
-    expected = {
-        "weight_ih": ((rows, n_inputs), "the rows of weight_hh and I from x", True),
-        "bias": ((rows,), "the rows of weight_hh", True),
-        "h0": ((n_texts, hidden), "B from x and H from weight_hh", True),
-        "c0": ((n_texts, hidden), "B from x and H from weight_hh", True),
-        "peephole": ((3, hidden), "H from weight_hh", peephole),
-        "norm_ih": ((rows,), "the rows of weight_hh", norm),
-        "norm_hh": ((rows,), "the rows of weight_hh", norm),
-        "norm_c": ((2, hidden), "H from weight_hh", norm),
-        "mask_h": ((n_texts, hidden), "B from x and H from weight_hh", inputs.mask_h is not None),
-        "zone_h": ((n_steps, n_texts, hidden), "T, B from x and H from weight_hh", zone),
-        "zone_c": ((n_steps, n_texts, hidden), "T, B from x and H from weight_hh", zone),
-    }
+    expected = _expected_fields(inputs)
     for name, (shape, source, wanted) in expected.items():
         tensor = getattr(inputs, name)
         if (tensor is not None) != wanted:
@@ -214,6 +206,30 @@ def _check_fields(inputs: Inputs) -> None:
                 f"{name} must have the dtype and device of x, {inputs.x.dtype} on "
                 f"{inputs.x.device}; got {tensor.dtype} on {tensor.device}."
             )
+
+
+def _expected_fields(inputs: Inputs) -> dict[str, tuple[tuple[int, ...], str, bool]]:
+    """Return for each field its shape, the source of its sizes, and whether it must be there."""
+    n_steps, n_texts, n_inputs, hidden = inputs.sizes
+    cell, rows = inputs.properties, len(inputs.properties.gates) * hidden
+    of_rows, of_hidden = "the rows of weight_hh", "H from weight_hh"
+    of_state, of_zone = "B from x and H from weight_hh", "T, B from x and H from weight_hh"
+    zoned = inputs.zone_h is not None or inputs.zone_c is not None
+    expected = {
+        "weight_ih": ((rows, n_inputs), f"{of_rows} and I from x", True),
+        "bias": ((rows,), of_rows, True),
+    }
+    for state in ("h", "c"):
+        expected[f"{state}0"] = (n_texts, hidden), of_state, state in cell.states
+    own = cell.shapes(hidden)
+    for name, parameter in PARAMETERS.items():
+        source = of_hidden if HIDDEN in parameter.shape else of_rows
+        expected[name] = own.get(name), source, name in own
+    expected["mask_h"] = (n_texts, hidden), of_state, inputs.mask_h is not None
+    for state in ("h", "c"):
+        wanted = zoned and state in cell.states
+        expected[f"zone_{state}"] = (n_steps, n_texts, hidden), of_zone, wanted
+    return expected
 
 
 def check_lengths(lengths: Tensor, *, n_steps: int, n_texts: int) -> None:

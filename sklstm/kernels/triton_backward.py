@@ -1,8 +1,8 @@
-"""The way back through the recurrence: one program walks from the last step to the first.
+"""The backward of the recurrence: one program computes the steps from the last to the first.
 
 It writes the gradient of the gates at each step and carries those of h and c. The gradients of the
-parameters are sums over all steps, which ``cuda.py`` leaves to torch: kept in registers here, they
-would push out what every step needs.
+parameters are sums over all steps. ``triton_layer.py`` leaves them to torch, since they would take
+the registers that every step needs.
 """
 
 import triton
@@ -52,12 +52,11 @@ def backward_kernel(  # noqa: C901 every branch is decided when the kernel is co
     grad_normed_c,  # (T, B, H) written with norm_c: of c after the norm
     grad_h0, grad_c0,  # (B, H) written
     n_steps, n_texts,
-    CELL: tl.constexpr, REVERSE: tl.constexpr,
+    G: tl.constexpr, OUTPUT_SEES_NEW_C: tl.constexpr, REVERSE: tl.constexpr,
     H: tl.constexpr, PADDED: tl.constexpr, TEXTS: tl.constexpr,
     PRECISION: tl.constexpr, EPS: tl.constexpr,
 ):  # fmt: skip
-    """Walk back through the steps of ``TEXTS`` texts."""
-    G: tl.constexpr = 3 if CELL == "coupled" else 4
+    """Compute the gradients of the steps of ``TEXTS`` texts."""
     dtype = weight_hh.dtype.element_ty
     text, length = texts_of_program(lengths, n_steps, n_texts, TEXTS)
     exists = text < n_texts
@@ -86,7 +85,7 @@ def backward_kernel(  # noqa: C901 every branch is decided when the kernel is co
         c_prev = load_tile(cells, row, live, H, H, PADDED)
         c_new = f * c_prev + i * g
 
-        # A text that has ended has no gradient at this step; its dh and dc wait for it.
+        # A text that has ended has no gradient at this step; it keeps its dh and dc.
         dh_step = dh + load_tile(grad_h_all, row, live, H, H, PADDED)
         dh_step = tl.where(live[:, None], dh_step, 0.0)
         dc_step = tl.where(live[:, None], dc, 0.0)
@@ -110,7 +109,7 @@ def backward_kernel(  # noqa: C901 every branch is decided when the kernel is co
             along = tl.sum(d_unit * unit_c, axis=1, keep_dims=True) / H
             dc_step += _before_norm(d_unit, unit_c, mean, along, scale_c, H, PADDED)
         d_o = dh_step * tanh_c * o * (1 - o)
-        if CELL == "peephole":
+        if OUTPUT_SEES_NEW_C:
             dc_step += d_o * load_vector(peephole, 2, H, PADDED)
         d_g = dc_step * i * (1 - g * g)
         dc_prev = dc_step * f
@@ -123,7 +122,7 @@ def backward_kernel(  # noqa: C901 every branch is decided when the kernel is co
         if peephole is not None:
             dc_prev += d_i * load_vector(peephole, 0, H, PADDED)
             dc_prev += d_f * load_vector(peephole, 1, H, PADDED)
-            if CELL == "peephole_previous":
+            if not OUTPUT_SEES_NEW_C:
                 dc_prev += d_o * load_vector(peephole, 2, H, PADDED)
         store_tile(d_i, grad_gates, row, live, G * H, H, PADDED, 0)
         store_tile(d_g, grad_gates, row, live, G * H, H, PADDED, G - 2)

@@ -51,7 +51,7 @@ def texts_of_program(lengths, n_steps, n_texts, TEXTS: tl.constexpr):
 
 @triton.jit
 def row_of_step(step, text, length, n_texts, REVERSE: tl.constexpr):
-    """Return where a step stands in (T, B); in 64 bits, as offsets from it pass 2**31."""
+    """Return the row of a step in (T, B); in 64 bits, since offsets from it exceed 2**31."""
     position = length - 1 - step if REVERSE else text * 0 + step
     return position.to(tl.int64) * n_texts + text
 
@@ -125,7 +125,8 @@ def shared_arguments(inputs, lengths: Tensor | None) -> dict:
         "lengths": lengths,
         "n_steps": n_steps,
         "n_texts": n_texts,
-        "CELL": inputs.cell,
+        "G": len(inputs.properties.gates),
+        "OUTPUT_SEES_NEW_C": inputs.properties.output_sees_new_c,
         "REVERSE": inputs.reverse,
         "H": hidden,
         "PADDED": max(16, triton.next_power_of_2(hidden)),

@@ -1,7 +1,7 @@
-"""The recurrence on a CUDA card: one program walks through all steps of its texts.
+"""The recurrence on a CUDA card: one program computes all steps of its texts.
 
-The weights of all gates are read once and stay on the chip; h and c stay in registers. What a
-program saves for the backward stands beside its argument.
+It reads the weights of all gates once and keeps them on the chip; h and c stay in registers. The
+comments at the arguments of the kernel say what a program saves for the backward.
 """
 
 import triton
@@ -57,12 +57,11 @@ def forward_kernel(  # noqa: C901 every branch is decided when the kernel is com
     units,  # (T, B, 4H) saved: h @ weight_hh.T with mean 0 and variance 1
     scales,  # (T, B) saved: 1 / its deviation
     n_steps, n_texts,
-    CELL: tl.constexpr, REVERSE: tl.constexpr,
+    G: tl.constexpr, OUTPUT_SEES_NEW_C: tl.constexpr, REVERSE: tl.constexpr,
     H: tl.constexpr, PADDED: tl.constexpr, TEXTS: tl.constexpr,
     PRECISION: tl.constexpr, EPS: tl.constexpr,
 ):  # fmt: skip
-    """Walk through the steps of ``TEXTS`` texts."""
-    G: tl.constexpr = 3 if CELL == "coupled" else 4
+    """Compute the steps of ``TEXTS`` texts."""
     dtype = weight_hh.dtype.element_ty
     text, length = texts_of_program(lengths, n_steps, n_texts, TEXTS)
     exists = text < n_texts
@@ -118,7 +117,7 @@ def forward_kernel(  # noqa: C901 every branch is decided when the kernel is com
         if peephole is not None:
             i += c * load_vector(peephole, 0, H, PADDED)
             f += c * load_vector(peephole, 1, H, PADDED)
-            if CELL == "peephole_previous":
+            if not OUTPUT_SEES_NEW_C:
                 o += c * load_vector(peephole, 2, H, PADDED)
         i = tl.sigmoid(i)
         if G == 4:
@@ -127,7 +126,7 @@ def forward_kernel(  # noqa: C901 every branch is decided when the kernel is com
             f = 1 - i
         g = tanh(g)
         c_new = f * c + i * g
-        if CELL == "peephole":
+        if OUTPUT_SEES_NEW_C:
             o += c_new * load_vector(peephole, 2, H, PADDED)
         o = tl.sigmoid(o)
         if gates is not None:

@@ -1,12 +1,26 @@
 """Texts sampled from a language model, token by token."""
 
+import numbers
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from sklstm.lstm import LSTM
 from sklstm.network.language_network import LSTMLanguageNetwork
-from sklstm.text.vectorizer import BOUNDARY, UNKNOWN
+from sklstm.text.special_tokens import BOUNDARY, UNKNOWN
+
+
+def check_arguments(n_texts, prompt, max_tokens, temperature):
+    """Raise TypeError or ValueError for an argument of ``generate`` that is not what it must be."""
+    if not isinstance(prompt, str):
+        raise TypeError(f"prompt must be a str; got {type(prompt).__name__} ({prompt!r:.40}).")
+    for name, number in (("n_texts", n_texts), ("max_tokens", max_tokens)):
+        if not isinstance(number, numbers.Integral) or number < 1:
+            raise ValueError(f"{name} must be a whole number of 1 or more; got {number!r}.")
+    is_number = isinstance(temperature, numbers.Real) and not isinstance(temperature, bool)
+    if not is_number or not 0 <= temperature < np.inf:
+        raise ValueError(f"temperature must be a number of 0 or more; got {temperature!r}.")
 
 
 def sample(

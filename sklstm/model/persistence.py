@@ -1,18 +1,96 @@
-"""Fitted models as files that hold data alone: reading one runs no code from it."""
+"""Fitted models as files that hold data only: reading one runs no code from it."""
 
 import json
 import os
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
+
+from sklstm.model.text_model import TextModel
+from sklstm.network.language_network import LSTMLanguageNetwork
+from sklstm.network.settings import NetworkSettings
+from sklstm.text.vectorizer import SequenceVectorizer
+from sklstm.text.vocabulary import number_tokens
 
 # The one entry of the file's header that is ours, and what its JSON says of itself.
 KEY = "sklstm"
 VERSION = 1
+#: What a file of a language model says it holds.
+LANGUAGE_MODEL = "language model"
+
+
+def save_language_model(path, model: TextModel, parameters: dict) -> None:
+    """Write what a language model has learnt, and its parameters, into one file.
+
+    Raises
+    ------
+    ValueError
+        If the vectorizer holds functions, which are no data.
+    OSError
+        If the file cannot be written.
+    """
+    write_model(
+        path,
+        kind=LANGUAGE_MODEL,
+        weights=model.network.state_dict(),
+        description={
+            "parameters": parameters,
+            "network": asdict(model.network.settings),
+            "vectorizer": _describe(model.vectorizer),
+            "vocabulary": list(model.vectorizer.vocabulary_),
+            "history": model.history,
+        },
+    )
+
+
+def load_language_model(path) -> tuple[TextModel, dict]:
+    """Return what ``save_language_model`` has written, the weights on the CPU.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is not one of a language model.
+    """
+    weights, description = read_model(path, kind=LANGUAGE_MODEL)
+    try:
+        vectorizer = SequenceVectorizer(**description["vectorizer"])
+        vectorizer.vocabulary_ = number_tokens(description["vocabulary"])
+        # Parameters may have been set after the fit; the first files hold nothing else.
+        settings = description.get("network", description["parameters"])
+        network = LSTMLanguageNetwork(
+            NetworkSettings.from_parameters(settings),
+            n_ids=len(vectorizer.get_feature_names_out()),
+            generator=torch.Generator(),
+        )
+        network.load_state_dict(weights)
+        model = TextModel(vectorizer, network.eval(), history=description["history"])
+        return model, description["parameters"]
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"{str(path)!r} must hold weights, vocabulary and parameters that fit together; "
+            f"got {str(error).splitlines()[0]!r}. Save the model again."
+        ) from error
+
+
+def _describe(vectorizer: SequenceVectorizer) -> dict:
+    """Return the parameters of a vectorizer, if they are data."""
+    parameters = vectorizer.get_params(deep=False)
+    if parameters["vocabulary"] is not None:
+        parameters["vocabulary"] = list(vectorizer.vocabulary_)
+    functions = [name for name, value in parameters.items() if callable(value)]
+    if functions or type(vectorizer) is not SequenceVectorizer:
+        what = f"a function as {functions[0]!r}" if functions else type(vectorizer).__name__
+        raise ValueError(
+            "save needs a SequenceVectorizer whose parameters are data, since a file holds no code;"
+            f" got {what}. Use pickle or joblib."
+        )
+    return parameters
 
 
 def write_model(path, *, kind: str, weights: dict[str, Tensor], description: dict) -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklstm.lstm import LSTM, dropout_mask
-from sklstm.network.text_network import casting, find_different
-from sklstm.text.vectorizer import PADDING
+from sklstm.network.encoder import Encoder, find_different
+from sklstm.network.precision import casting
+from sklstm.network.settings import NetworkSettings
+from sklstm.text.special_tokens import PADDING
 
 # Floats of the logits computed at a time: they stay in the processor's cache from the product to
 # the softmax, and memory does not grow with the batch.
@@ -26,76 +27,44 @@ class Candidates(NamedTuple):
     log_share: Tensor  # (n,) log of the chance with which each was drawn
 
 
-class LSTMLanguageNetwork(nn.Module):
+class LSTMLanguageNetwork(Encoder):
     """Embedding -> LSTM -> projection -> softmax over all ids, with the embedding's weights.
 
     The forward states predict the token that follows, the backward states the one before. The two
-    directions share the embedding alone; since a second layer would see both, there is one layer
-    where there are two directions.
+    directions share nothing but the embedding. A second layer would see both, so two directions
+    have one layer.
 
     Parameters
     ----------
+    settings : NetworkSettings
+        Sizes, cell, dropout, backend and precision.
     n_ids : int
         Number V of ids, the special ones included.
-    embedding_dim, hidden_size, num_layers : int
-        Sizes of the embedding and of the LSTM.
-    bidirectional : bool
-        Whether there are backward states.
-    dropout : float
-        Share of the states to drop while training.
-    cell, backend : str
-        Of the LSTM; see :class:`~sklstm.lstm.LSTM`.
-    precision : {'auto', 'float32', 'bfloat16'}
-        What the LSTM computes in; see :class:`~sklstm.network.text_network.LSTMTextNetwork`.
     generator : torch.Generator
         Source of the first weights and of all dropout.
     log_frequency : Tensor of shape (V,) or None
-        First values of the biases: what is known of words before any is read.
+        First values of the biases: the logarithms of the frequencies of the ids.
     """
 
     def __init__(
         self,
+        settings: NetworkSettings,
         *,
         n_ids: int,
-        embedding_dim: int,
-        hidden_size: int,
-        num_layers: int,
-        bidirectional: bool,
-        cell: str,
-        dropout: float,
-        backend: str,
-        precision: str,
         generator: torch.Generator,
         log_frequency: Tensor | None = None,
     ):
-        super().__init__()
-        self.dropout = dropout
-        self.precision = precision
-        self.generator = generator
-        # skip_init leaves torch's global random state alone; the weights are drawn below.
-        self.embedding = nn.utils.skip_init(nn.Embedding, n_ids, embedding_dim, padding_idx=PADDING)
-        self.lstm = LSTM(
-            embedding_dim,
-            hidden_size,
-            num_layers=num_layers,
-            bidirectional=bidirectional,
-            dropout=dropout,
-            cell=cell,
-            backend=backend,
-            generator=generator,
-        )
+        super().__init__(settings, n_ids=n_ids, generator=generator)
         self.projections = nn.ModuleList(
-            nn.utils.skip_init(nn.Linear, hidden_size, embedding_dim)
+            nn.utils.skip_init(nn.Linear, settings.hidden_size, settings.embedding_dim)
             for _ in range(self.lstm.num_directions)
         )
         self.bias = nn.Parameter(torch.zeros(n_ids))
-        self.reset_parameters(log_frequency)
+        self.draw_embedding()
+        self._draw_projections(log_frequency)
 
     @torch.no_grad()
-    def reset_parameters(self, log_frequency: Tensor | None) -> None:
-        """Draw the first weights of embedding and projections; the LSTM drew its own."""
-        nn.init.normal_(self.embedding.weight, std=0.1, generator=self.generator)
-        self.embedding.weight[PADDING] = 0.0
+    def _draw_projections(self, log_frequency):
         for projection in self.projections:
             nn.init.xavier_uniform_(projection.weight, generator=self.generator)
             nn.init.zeros_(projection.bias)
@@ -126,10 +95,7 @@ class LSTMLanguageNetwork(nn.Module):
         The forward states up to the last but one predict the tokens from the second on; the
         backward ones from the second on those up to the last but one.
         """
-        if self.training and self.dropout > 0:
-            states = states * dropout_mask(
-                states, states.shape, p=self.dropout, generator=self.generator
-            )
+        states = self.drop(states, self.settings.dropout)
         halves = states.chunk(len(self.projections), dim=2)
         seen = (slice(None, -1), slice(1, None))
         return [p(half[s]) for p, half, s in zip(self.projections, halves, seen, strict=False)]

@@ -1,9 +1,8 @@
-"""Long texts cut into rows of so many tokens, or into sentences, and put together again."""
+"""Texts read sentence by sentence: where sentences end, and how their representations merge."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,88 +10,28 @@ from torch import Tensor, nn
 GOES_ON, ENDS, CLOSES = 0, 1, 2
 _ENDING = frozenset(".!?\u2026\u3002\uff01\uff1f\uff0e\uff61")  # the last five: … 。 ！ ？ ． ｡
 _CLOSING = frozenset("\"'\u2019\u201d)]}\u00bb\u300d\u300f\uff09\u3011\u300b")
-# Sentences up to so many tokens share a tensor, those of up to twice as many the next, and so on: a
-# batch holds sentences of 2 tokens and of 200.
+# Sentences of up to this many tokens share a tensor, those of up to twice as many the next, and so
+# on: a batch holds sentences of 2 tokens and of 200.
 SHORT = 16
 
 
 class Rows(NamedTuple):
-    """Where the steps of rows and texts come from, as flat indexes; the padding's mean nothing.
-
-    A text takes as many of the R rows as it fills, so that no row is empty.
-    """
+    """Sentences of a batch as rows of a tensor, and where their steps come from."""
 
     lengths: Tensor  # (R,)
-    cut: Tensor  # (n, R) the place among the T * B of the texts
-    join: Tensor | None  # (T, B) the place among the n * R of the rows
+    cut: Tensor  # (n, R) the place among the T * B of the texts; of the padding, any place
 
 
-def find_rows(
-    lengths: Tensor,  # (B,)
-    *,
-    n_steps: int,
-    width: int,
-    device: torch.device,
-) -> Rows:
-    """Return the rows of ``width`` steps that texts are cut into; a text's last may be shorter.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sklstm.network.sentences import find_rows
-    >>> rows = find_rows(torch.tensor([5, 1]), n_steps=5, width=3, device="cpu")
-    >>> rows.lengths.tolist()  # the first text's first three, the second text, the first's last two
-    [3, 1, 2]
-    >>> rows.cut.tolist()
-    [[0, 1, 6], [2, 0, 8], [4, 0, 0]]
-    """
-    lengths, n_texts = lengths.cpu(), len(lengths)
-    first = torch.arange(0, n_steps, width).unsqueeze(1)
-    row_lengths = (lengths - first).clamp(0, width)  # (rows a text, B)
-    segment, text = row_lengths.nonzero(as_tuple=True)
-    row_lengths, n_rows = row_lengths[segment, text], len(text)
-
-    step = torch.arange(width).unsqueeze(1)
-    cut = (segment * width + step) * n_texts + text
-    row = torch.zeros(len(first), n_texts, dtype=torch.int64)
-    row[segment, text] = torch.arange(n_rows)
-    time = torch.arange(n_steps)
-    join = (time % width).unsqueeze(1) * n_rows + row[time // width]
-    return Rows(
-        row_lengths,
-        torch.where(step < row_lengths, cut, 0).to(device),
-        torch.where(time.unsqueeze(1) < lengths, join, 0).to(device),
-    )
-
-
-def rearrange(
+def cut_out(
     x: Tensor,  # (T, B, F)
-    index: Tensor,  # (T', B') flat indexes
+    index: Tensor,  # (T', B') places among the T * B
 ) -> Tensor:
     """Return the steps that an index names, (T', B', F)."""
     return x.flatten(0, 1).index_select(0, index.flatten()).view(*index.shape, x.shape[2])
 
 
-class Segment(NamedTuple):
-    """A sentence of a text, and what it says by itself.
-
-    Attributes
-    ----------
-    tokens : list of str
-        What the sentence consists of, as the vectorizer cuts it.
-    probabilities : ndarray of shape (n_classes,)
-        Those of the classes, columns in the order of ``classes_``.
-    weight : float
-        The sentence's say in the text's answer; those of a text add up to 1.
-    """
-
-    tokens: list[str]
-    probabilities: np.ndarray
-    weight: float
-
-
 def mark_tokens(tokens: Iterable[str]) -> Tensor:
-    """Return what each token does to its sentence: it goes on, the token ends or closes it.
+    """Return what each token does to its sentence: it continues, ends or closes it.
 
     A sentence ends with a token whose last character is one of . ! ? and the ellipsis or a
     full-width form of them. All such tokens that follow, and closing quotes and brackets among
@@ -117,11 +56,11 @@ def _mark(token):
 
 
 class Sentences(NamedTuple):
-    """The sentences of a batch in groups of like length, and where those of each text stand."""
+    """The sentences of a batch in groups of like length, and where those of each text are."""
 
-    groups: list[Rows]  # without ``join``
-    place: Tensor  # (S, B) the row of all groups' that is a text's first, second, ... sentence
-    live: Tensor  # (S, B, 1) whether a text has so many
+    groups: list[Rows]
+    place: Tensor  # (S, B) the row, of those of all groups, of a text's first, second, ... sentence
+    live: Tensor  # (S, B, 1) whether a text has that many
     lengths: Tensor  # (S, B) the tokens of each
 
 
@@ -132,7 +71,7 @@ def find_sentences(
     marks: Tensor,  # (V,) of ``mark_tokens``
     device: torch.device,
 ) -> Sentences:
-    """Return where the sentences of a batch stand.
+    """Return where the sentences of a batch are.
 
     Examples
     --------
@@ -147,7 +86,7 @@ def find_sentences(
     n_steps, n_texts = ids.shape
     step = torch.arange(n_steps).unsqueeze(1)
     marked = marks[ids.long()]
-    # What closes does as the last token before it that does not.
+    # A closing quote or bracket takes the mark of the last token before it that is none.
     speaks = torch.where(marked == CLOSES, -1, step).cummax(dim=0).values
     over = marked.gather(0, speaks.clamp(min=0)) == ENDS
     begins = step < lengths.cpu()
@@ -163,7 +102,7 @@ def find_sentences(
         rows = (size == exponent).nonzero()[:, 0]
         rows = rows[row_lengths[rows].argsort(descending=True, stable=True)]
         order.append(rows)
-        groups.append(_cut_out(text[rows], first[rows], row_lengths[rows], n_texts, device))
+        groups.append(_rows_from(text[rows], first[rows], row_lengths[rows], n_texts, device))
     number = first.new_empty(len(text))
     number[torch.cat(order)] = torch.arange(len(text))
     rank = torch.arange(len(text)) - torch.searchsorted(text, text)
@@ -173,15 +112,15 @@ def find_sentences(
     return Sentences(groups, place[0].to(device), live.to(device), place[1])
 
 
-def _cut_out(text, first, lengths, n_texts, device):
+def _rows_from(text, first, lengths, n_texts, device):
     """Return rows that begin at the step ``first`` of a text."""
     step = torch.arange(int(lengths[0])).unsqueeze(1)
     cut = torch.where(step < lengths, (first + step) * n_texts + text, 0)
-    return Rows(lengths, cut.to(device), None)
+    return Rows(lengths, cut.to(device))
 
 
 class Merge(nn.Module):
-    """The mean over a text's sentences, weighted by a learnt judgement of each.
+    """The mean over a text's sentences, weighted by a learnt score of each.
 
     The weights are the softmax of a linear function of each sentence, which is 0 at first, so that
     training begins with the plain mean.

@@ -1,4 +1,4 @@
-"""The classifier beside the network: how it is fitted, and what it says of texts."""
+"""The member of a blend: a classifier of raw texts that is pooled with the network."""
 
 import numpy as np
 from sklearn import config_context
@@ -8,96 +8,104 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
 from sklstm.ngrams.vectorizer import make_ngram_classifier
+from sklstm.tasks import Task
+from sklstm.text.examples import Examples
 
-# A class that a baseline rules out is not impossible, and its logarithm must be a number.
-SMALLEST_PROBABILITY = 1e-6
 # These pass weights on to their members, whatever these are.
 ENSEMBLES = (VotingClassifier, StackingClassifier)
 
 
-def choose_baseline(baseline, vectorizer):
-    """Return the unfitted estimator that a parameter names, or None.
+def choose_member(blend, vectorizer):
+    """Return the unfitted estimator that the parameter ``blend`` names, or None.
 
     Parameters
     ----------
-    baseline : estimator, 'auto' or None
+    blend : estimator, 'ngrams' or None
         The parameter.
     vectorizer : SequenceVectorizer or None
-        Says what a token is, where 'auto' counts n-grams of them.
+        Says what a token is, where 'ngrams' counts n-grams of them.
     """
-    return make_ngram_classifier(vectorizer) if baseline == "auto" else baseline
+    return make_ngram_classifier(vectorizer) if blend == "ngrams" else blend
 
 
-def fit_baseline(estimator, texts: list[str], labels: np.ndarray, weights: np.ndarray):
+def fit_member(estimator, examples: Examples, task: Task):
     """Return a fitted clone of an estimator.
 
     Parameters
     ----------
     estimator : estimator
-        Has ``fit`` and ``predict_proba``; takes raw texts.
-    texts : list of str
-        The texts.
-    labels : ndarray of shape (n_texts,)
-        Their labels.
-    weights : ndarray of shape (n_texts,)
-        Their weights; where all are alike none are passed on. They get a mean of 1, as in the
-        network's loss, since their sum would weigh against an estimator's penalty or prior.
+        Takes raw texts; predicts by ``task.response_method``.
+    examples : Examples
+        What it is fitted to. Equal weights are not passed on; others are scaled to a mean of 1,
+        as in the network's loss, since their sum would count against an estimator's penalty or
+        prior.
+    task : Task
+        Turns the targets into labels.
 
     Raises
     ------
     ValueError
         If the weights differ and the estimator takes none, or it cannot be fitted to these texts.
     """
-    weighted = {}
+    weights, weighted = examples.weights, {}
     if np.ptp(weights) > 0:
         weighted[_name_of_weights(estimator)] = weights / weights.mean()
     fresh = clone(estimator)
     try:
         # The weights are passed by the names below, whatever the user's own code is routed by.
         with config_context(enable_metadata_routing=False):
-            return fresh.fit(texts, labels, **weighted)
+            return fresh.fit(examples.texts, task.decode(examples.targets), **weighted)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            "baseline must be an estimator that can be fitted to these raw texts, such as "
+            "blend must be an estimator that can be fitted to these raw texts, such as "
             "make_pipeline(CountVectorizer(), MultinomialNB()); got the error "
             f"{str(error).partition(chr(10))[0]!r} from {type(estimator).__name__}. Give another "
-            "one, or baseline=None."
+            "one, or blend=None."
         ) from error
 
 
-def fit_and_judge(estimator, everything, data, held_out, classes: np.ndarray):
-    """Return the baseline, and its log-probabilities for the texts set aside.
+def ask_member(member, texts: list[str], task: Task) -> np.ndarray:
+    """Return the outputs (n_texts, n_outputs) that say what a fitted member predicts."""
+    response = np.asarray(getattr(member, task.response_method)(texts), dtype=np.float64)
+    return task.read_response(response, getattr(member, "classes_", None))
 
-    It gives these before it has seen them; what is kept has learnt from all texts.
+
+def fit_and_validate(
+    estimator,
+    everything: Examples,
+    train: Examples,
+    held_out: Examples | None,
+    task: Task,
+):
+    """Return the fitted member, and its outputs for the held-out texts.
+
+    The outputs are those of a fit without these texts; the member that is returned has learnt from
+    all texts.
 
     Parameters
     ----------
     estimator : estimator or None
-        The unfitted baseline.
-    everything, data, held_out : LabelledTexts
-        All texts, those that the network is trained on, and those set aside, None without any.
-    classes : ndarray of shape (n_classes,)
-        The labels of the classes.
+        The unfitted member.
+    everything, train, held_out : Examples
+        All texts, those that the network is trained on, and those held out, None without any.
+    task : Task
+        What y is.
 
     Returns
     -------
-    baseline : estimator or None
-        None without an estimator, or where the texts are of one class.
-    log_probabilities : ndarray of shape (n_held_out, n_classes) or None
-        None without a baseline or texts set aside.
+    member : estimator or None
+        None without an estimator, or where all texts have the same target.
+    outputs : ndarray of shape (n_held_out, n_outputs) or None
+        None without a member or held-out texts.
     """
-    if estimator is None or len(np.unique(data.targets)) < 2:
+    if estimator is None or len(np.unique(train.targets, axis=0)) < 2:
         return None, None
-
-    def fit(data):
-        return fit_baseline(estimator, data.texts, classes[data.targets], data.weights)
-
     if held_out is None:
-        return fit(everything), None
-    fitted = fit(data)
-    log_probabilities = compute_log_probabilities(fitted, held_out.texts, classes)
-    saw_all = len(data.texts) == len(everything.texts)
-    return fitted if saw_all else fit(everything), log_probabilities
+        return fit_member(estimator, everything, task), None
+    fitted = fit_member(estimator, train, task)
+    outputs = ask_member(fitted, held_out.texts, task)
+    saw_all = len(train.texts) == len(everything.texts)
+    return fitted if saw_all else fit_member(estimator, everything, task), outputs
 
 
 def _name_of_weights(estimator) -> str:
@@ -109,8 +117,8 @@ def _name_of_weights(estimator) -> str:
         if _takes_weights(last):
             return f"{name}__sample_weight"
     raise ValueError(
-        "baseline must be an estimator whose fit takes sample_weight, since texts or classes have "
-        f"different weights; got {estimator!r}. Give another one, or baseline=None."
+        "blend must be an estimator whose fit takes sample_weight, since texts or classes have "
+        f"different weights; got {estimator!r}. Give another one, or blend=None."
     )
 
 
@@ -120,26 +128,3 @@ def _takes_weights(estimator) -> bool:
         last = getattr(estimator, "final_estimator", None)
         return all(map(_takes_weights, [*members, *([] if last is None else [last])]))
     return has_fit_parameter(estimator, "sample_weight")
-
-
-def compute_log_probabilities(baseline, texts: list[str], classes: np.ndarray) -> np.ndarray:
-    """Return the log-probabilities that a fitted baseline gives the classes, (n_texts, C).
-
-    A class it has not seen, or gives less than one in a million, is given that.
-
-    Raises
-    ------
-    ValueError
-        If it knows other classes, as one that was fitted before and frozen may.
-    """
-    others = np.setdiff1d(baseline.classes_, classes).tolist()
-    if others:
-        raise ValueError(
-            f"baseline must know the classes {classes.tolist()} only; got one that also knows "
-            f"{others}. Fit it to the same labels, or give another one."
-        )
-    result = np.full((len(texts), len(classes)), np.log(SMALLEST_PROBABILITY))
-    probabilities = np.asarray(baseline.predict_proba(texts), dtype=np.float64)
-    columns = np.searchsorted(classes, baseline.classes_)
-    result[:, columns] = np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))
-    return result

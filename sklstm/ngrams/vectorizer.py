@@ -1,4 +1,4 @@
-"""N-grams of tokens, and of the characters inside them: what the linear baseline reads."""
+"""N-grams of tokens, and of the characters inside them: the features of the linear models."""
 
 import numpy as np
 from scipy import sparse
@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklstm.ngrams.naive_bayes import NaiveBayesLogisticRegression
 from sklstm.text.vectorizer import SequenceVectorizer
 
-# What stands in one text alone tells nothing of another.
+# What occurs in one text only says nothing about others.
 FEWEST_TEXTS = 2
 CHARACTERS = (2, 5)
 # Pieces of words are many and alike; at their full weight they drown the words of long texts.
@@ -183,7 +183,7 @@ def _fit_cutter(tokens):
 
 
 def _cut(tokens, cutter):
-    """Return how often each n-gram of characters stands in each token, (n_tokens, n_pieces)."""
+    """Return how often each n-gram of characters occurs in each token, (n_tokens, n_pieces)."""
     if cutter is None:
         return sparse.csr_array((len(tokens), 0))
     return sparse.csr_array(cutter.transform(_long(tokens)), dtype=np.float64)
@@ -195,7 +195,7 @@ def _long(tokens):
 
 
 def _find_common(counts):
-    """Return the columns that stand in enough texts, or all where none does."""
+    """Return the columns that occur in enough texts, or all where none does."""
     n_texts = np.bincount(counts.indices, minlength=counts.shape[1])
     common = np.flatnonzero(n_texts >= FEWEST_TEXTS)
     return common if len(common) else np.arange(counts.shape[1])

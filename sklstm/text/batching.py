@@ -10,8 +10,8 @@ from torch import Tensor
 # Batches are made of texts of like length inside pools of this many batches, so that padding is
 # rare and yet no two epochs have the same batches.
 BATCHES_PER_POOL = 50
-# Prediction has no batch size to honour: it takes so many ids at once, padding included. Of long
-# texts it takes a few more, for a step of fewer texts costs as much.
+# Prediction has no batch size to honour: its batches are sized by ids, padding included. Long texts
+# get at least FEW_TEXTS per batch, since a step with fewer texts is no cheaper.
 IDS_PER_PREDICTION_BATCH = 2**14
 MOST_IDS_PER_PREDICTION_BATCH = 2**16
 FEW_TEXTS = 8
@@ -68,7 +68,7 @@ class Batch(NamedTuple):
 
     lengths: Tensor  # (B,) int64, the longest text first
     ids: Tensor  # (T, B) int32
-    targets: Tensor  # (B,) int64
+    targets: Tensor  # (B, ...)
     weights: Tensor  # (B,) float32
 
 
@@ -79,8 +79,8 @@ class TrainingBatches:
     ----------
     texts : RaggedIds
         The texts.
-    targets : ndarray of shape (n_texts,)
-        The class of each text as a whole number.
+    targets : ndarray of shape (n_texts, ...)
+        The targets of the texts, as their task encodes them.
     weights : ndarray of shape (n_texts,)
         The weight of each text in the loss.
     batch_size : int
@@ -99,7 +99,7 @@ class TrainingBatches:
         rng: np.random.Generator,
     ):
         self.texts = texts
-        self.targets = torch.as_tensor(targets, dtype=torch.int64)
+        self.targets = torch.as_tensor(targets)
         self.weights = torch.as_tensor(weights, dtype=torch.float32)
         self.batch_size = batch_size
         self.rng = rng

@@ -7,8 +7,8 @@ _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U00
 
 #: What counts as a token by default, first match first: a character of an unspaced script; the
 #: ``n't`` of "isn't", which carries a negation; a word, up to such an ``n't``; any other visible
-#: character alone, so that ``!``, ``?`` and emoji count. No token holds white space or depends on
-#: what stands beyond it, and every other character belongs to a token: the vectorizer may split
+#: character by itself, so that ``!``, ``?`` and emoji count. No token holds white space or depends
+#: on what is beyond it, and every other character belongs to a token: the vectorizer may split
 #: texts there first.
 TOKEN_PATTERN = (
     rf"(?u)[{_UNSPACED}]"
@@ -47,7 +47,7 @@ def tokenize(text: str) -> list[str]:
     return re.findall(TOKEN_PATTERN, replace_line_breaks(text))
 
 
-# Tokens that stand close to the one before them.
+# Tokens without a space before them.
 _CLOSING = re.compile(r"[.,!?;:%)\]}…'’]|[nN]['’][tT]")
 _OPENING = re.compile(r"[(\[{'’]")
 

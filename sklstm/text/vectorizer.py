@@ -1,51 +1,28 @@
-"""Token to id and back: texts as sequences of whole numbers."""
+"""SequenceVectorizer: texts as sequences of whole numbers, and back."""
 
 import itertools
 import numbers
 import re
-import sys
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Collection, Mapping
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.utils.validation import check_is_fitted
 
 from sklstm.checks import Interval, RealNotInt, StrOptions, check_texts, fit_context
+from sklstm.text.reading import (
+    BYTES_PER_ID,
+    Cache,
+    read_by_words,
+    read_whole,
+    shorten,
+    to_arrays,
+    to_bytes,
+)
+from sklstm.text.special_tokens import PADDING, SPECIAL_TOKENS, UNKNOWN
 from sklstm.text.tokenizers import TOKEN_PATTERN, replace_line_breaks
-
-PADDING, UNKNOWN, BOUNDARY = 0, 1, 2
-SPECIAL_TOKENS = ("<padding>", "<unknown>", "<boundary>")
-
-# The share of a long text that ``keep="both"`` takes from its beginning: reviews conclude at the
-# end, so the larger part comes from there.
-HEAD_SHARE = 3 / 8
-
-# From so many texts on, ``min_df="auto"`` leaves out what stands in one text alone.
-MANY_TEXTS = 1_000
-
-# While texts are read their ids are bytes: joining bytes costs less than gathering numbers in
-# Python, and less memory.
-BYTES_PER_ID = np.dtype(np.int32).itemsize
-# Words between white space are remembered up to so many; more come from texts that repeat few.
-MOST_REMEMBERED = 2**19
-
-
-def _to_bytes(token_id: int) -> bytes:
-    return token_id.to_bytes(BYTES_PER_ID, sys.byteorder)
-
-
-class _Remembered(dict):
-    """What a function makes of the keys that were asked for, each computed once."""
-
-    def __init__(self, function: Callable):
-        super().__init__()
-        self.function = function
-
-    def __missing__(self, key):
-        value = self[key] = self.function(key)
-        return value
+from sklstm.text.vocabulary import check_vocabulary, choose_tokens, number_tokens
 
 
 class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
@@ -75,11 +52,11 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         Regular expression of a token. The default takes words, the "n't" of "isn't", each other
         visible character such as "!", "?" and emoji, and each Chinese or Japanese character.
     min_df : int, float or 'auto', default='auto'
-        Leave out tokens that stand in fewer texts: a number, or a share of the texts. 'auto' is 2
-        from 1,000 texts on, so that the unknown token is learnt too and no text is known by a word
-        of its own, and 1 below.
+        Leave out tokens that occur in fewer texts: a number, or a share of the texts. 'auto' is 2
+        from 1,000 texts on, and 1 below. Words of a single text would let the network memorise that
+        text, and it would never learn what an unknown word means.
     max_df : int or float, default=1.0
-        Leave out tokens that stand in more texts: a number, or a share of the texts.
+        Leave out tokens that occur in more texts: a number, or a share of the texts.
     max_features : int or None, default=30000
         Keep the most frequent tokens only.
     vocabulary : mapping or collection of str, or None, default=None
@@ -288,14 +265,23 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         """
         texts = check_texts(X)
         if self.vocabulary is not None:
-            self.vocabulary_ = self._given_vocabulary()
+            self.vocabulary_ = number_tokens(check_vocabulary(self.vocabulary))
             return self.transform_ragged(texts)
+        n_special = len(SPECIAL_TOKENS)
         tokens, texts_read = self._read_all(texts)
-        kept = self._select(tokens, *_to_arrays(texts_read))
-        self.vocabulary_ = {tokens[k]: i for i, k in enumerate(kept.tolist(), len(SPECIAL_TOKENS))}
-        new_id = np.full(len(SPECIAL_TOKENS) + len(tokens), UNKNOWN, dtype=np.int32)
-        new_id[len(SPECIAL_TOKENS) + kept] = np.arange(len(kept)) + len(SPECIAL_TOKENS)
-        ids, offsets = _to_arrays(list(map(self._finish, texts_read)))
+        ids, offsets = to_arrays(texts_read)
+        kept = choose_tokens(
+            tokens,
+            ids - n_special,
+            offsets,
+            min_df=self.min_df,
+            max_df=self.max_df,
+            max_features=self.max_features,
+        )
+        self.vocabulary_ = number_tokens(tokens[kept].tolist())
+        new_id = np.full(n_special + len(tokens), UNKNOWN, dtype=np.int32)
+        new_id[n_special + kept] = np.arange(len(kept)) + n_special
+        ids, offsets = to_arrays(list(map(self._finish, texts_read)))
         return new_id[ids], offsets
 
     def read_tokens(self, X):
@@ -318,8 +304,8 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             Text ``k`` is ``places[offsets[k]:offsets[k + 1]]``; an empty one has no token.
         """
         tokens, texts_read = self._read_all(check_texts(X, allow_empty=True))
-        numbers_, offsets = _to_arrays(texts_read)
-        return tokens, numbers_ - len(SPECIAL_TOKENS), offsets
+        ids, offsets = to_arrays(texts_read)
+        return tokens, ids - len(SPECIAL_TOKENS), offsets
 
     def _read_all(self, texts):
         """Return the different tokens, and the texts as bytes of their numbers.
@@ -327,10 +313,10 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         Numbers are in the order of appearance, like ids behind those of the special tokens.
         """
         count = itertools.count(len(SPECIAL_TOKENS))
-        numbers_ = _Remembered(lambda token: _to_bytes(next(count)))
-        read = self._build_reader(numbers_)
+        ids_of_token = Cache(lambda token: to_bytes(next(count)))
+        read = self._build_reader(ids_of_token)
         texts_read = [read(text) for text in texts]
-        return np.array(list(numbers_), dtype=object), texts_read
+        return np.array(list(ids_of_token), dtype=object), texts_read
 
     def transform_ragged(self, X):
         """Return the ids one text after another, unpadded.
@@ -348,12 +334,12 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         check_is_fitted(self, "vocabulary_")
         texts = check_texts(X, allow_empty=True)
         known = self.vocabulary_.get
-        ids_of_token = _Remembered(lambda token: _to_bytes(known(token, UNKNOWN)))
+        ids_of_token = Cache(lambda token: to_bytes(known(token, UNKNOWN)))
         read = self._build_reader(ids_of_token, shortens=True)
-        return _to_arrays([self._finish(read(text)) for text in texts])
+        return to_arrays([self._finish(read(text)) for text in texts])
 
     def tokenize(self, X):
-        """Return the tokens behind the ids of the texts, unknown ones as they stand.
+        """Return the tokens behind the ids of the texts, unknown ones as written.
 
         Parameters
         ----------
@@ -403,106 +389,29 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
     def _build_reader(self, ids_of_token, *, shortens=False):
         """Return the function from a text to its ids, as bytes.
 
-        Where the default pattern is what cuts, texts are split at white space first, as the
-        pattern allows, and each word is cut once however often it comes. With ``shortens``,
-        ids that ``max_length`` takes away may be missing already.
+        With ``shortens``, ids that ``max_length`` takes away may be missing already.
         """
-        if not self._may_split():
-            analyze = self.build_analyzer()
-            return lambda text: b"".join(map(ids_of_token.__getitem__, analyze(text)))
+        if not self._splits_at_white_space():
+            return read_whole(self.build_analyzer(), ids_of_token)
         counter = self._build_counter()
         preprocess, cut = counter.build_preprocessor(), counter.build_tokenizer()
         if self.stop_words is not None:
             cut = counter.set_params(preprocessor=str).build_analyzer()  # str changes nothing more
-            shortens = False  # since words can be without a token
-        ids_of_word = _Remembered(lambda word: b"".join(map(ids_of_token.__getitem__, cut(word))))
+            shortens = False  # since a word may have no token left
+        return read_by_words(preprocess, cut, ids_of_token, self._shorten if shortens else None)
 
-        def read(text):
-            if len(ids_of_word) > MOST_REMEMBERED:
-                ids_of_word.clear()
-            words = str.split(preprocess(text))
-            if shortens:
-                words = self._shorten(words)
-            return b"".join(map(ids_of_word.__getitem__, words))
-
-        return read
-
-    def _may_split(self):
-        """Whether texts may be split at white space: where the default pattern is what cuts."""
+    def _splits_at_white_space(self):
+        """Whether texts may be split at white space first: where the default pattern cuts them."""
         is_ours = type(self).build_analyzer is SequenceVectorizer.build_analyzer
         by_pattern = self.analyzer == "word" and self.tokenizer is None
         return is_ours and by_pattern and self.token_pattern == TOKEN_PATTERN
 
-    def _select(self, tokens, ids, offsets):
-        """Return the positions of the tokens to keep, the most frequent first."""
-        n_texts = len(offsets) - 1
-        positions = ids - len(SPECIAL_TOKENS)
-        frequency = np.bincount(positions, minlength=len(tokens))
-        min_df = 1 + (n_texts >= MANY_TEXTS) if self.min_df == "auto" else self.min_df
-        lowest, highest = self._limit(min_df, n_texts), self._limit(self.max_df, n_texts)
-        if lowest <= 1 and highest >= n_texts:  # no need to count: every token passes
-            n_texts_with = np.ones(len(tokens))
-        else:
-            n_texts_with = _count_texts(positions, offsets, n_tokens=len(tokens))
-        if self.min_df == "auto":  # rare tokens are better than none
-            lowest = min(lowest, n_texts_with.max(initial=1))
-        kept = np.flatnonzero((n_texts_with >= lowest) & (n_texts_with <= highest))
-        if len(kept) == 0:
-            raise ValueError(self._empty_vocabulary(n_texts, n_texts_with, lowest))
-        kept = kept[np.lexsort((tokens[kept], -frequency[kept]))]
-        return kept[: self.max_features]
-
-    def _limit(self, limit, n_texts):
-        return limit if isinstance(limit, numbers.Integral) else limit * n_texts
-
-    def _empty_vocabulary(self, n_texts, n_texts_with, lowest):
-        if len(n_texts_with) == 0:
-            return (
-                f"X must hold at least one token; got none in {n_texts} texts, so the vocabulary "
-                "is empty. Check token_pattern and stop_words."
-            )
-        if n_texts_with.max() < lowest:
-            return (
-                f"No token of the {n_texts} texts stands in min_df={self.min_df} texts or more, "
-                "so the vocabulary is empty. Lower min_df."
-            )
-        return (
-            f"Every token of the {n_texts} texts stands in fewer than min_df={self.min_df} or "
-            f"more than max_df={self.max_df} of them, so the vocabulary is empty. "
-            "Lower min_df or raise max_df."
-        )
-
-    def _given_vocabulary(self):
-        if isinstance(self.vocabulary, Mapping):
-            tokens = sorted(self.vocabulary, key=self.vocabulary.__getitem__)
-        else:  # a set has no order of its own that would be the same tomorrow
-            is_set = isinstance(self.vocabulary, Set)
-            tokens = sorted(self.vocabulary) if is_set else list(self.vocabulary)
-        if isinstance(self.vocabulary, str) or not all(isinstance(token, str) for token in tokens):
-            raise ValueError(
-                "vocabulary must be a mapping or a collection of str tokens; "
-                f"got {self.vocabulary!r:.60}."
-            )
-        keys = self.vocabulary.values() if isinstance(self.vocabulary, Mapping) else tokens
-        if not tokens or len(set(keys)) < len(tokens):
-            raise ValueError(
-                f"vocabulary must hold different tokens, at least one; got {len(tokens)} "
-                f"of which {len(set(keys))} differ."
-            )
-        return {token: i for i, token in enumerate(tokens, len(SPECIAL_TOKENS))}
-
     def _finish(self, ids):
         """Cut the bytes of one text to ``max_length`` ids; no id at all becomes the unknown one."""
-        return self._shorten(ids, size=BYTES_PER_ID) or _to_bytes(UNKNOWN)
+        return self._shorten(ids, size=BYTES_PER_ID) or to_bytes(UNKNOWN)
 
     def _shorten(self, sequence, size=1):
-        """Return what ``max_length`` leaves of a text, whose items are of that size."""
-        if self.max_length is None or len(sequence) <= size * self.max_length:
-            return sequence
-        share = {"head": 1, "tail": 0, "both": HEAD_SHARE}[self.keep]
-        head = int(self.max_length * share)
-        tail = self.max_length - head
-        return sequence[: size * head] + sequence[len(sequence) - size * tail :]
+        return shorten(sequence, max_length=self.max_length, keep=self.keep, size=size)
 
     def _pad(self, ids, offsets):
         """Return the matrix of ids, one row a text."""
@@ -519,26 +428,3 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         tags.input_tags.two_d_array = False
         tags.input_tags.one_d_array = True
         return tags
-
-
-def _to_arrays(texts_read: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids and offsets of texts whose ids are bytes."""
-    ids = np.frombuffer(bytearray().join(texts_read), dtype=np.int32)  # as bytes: read-only
-    lengths = np.fromiter(map(len, texts_read), dtype=np.int64, count=len(texts_read))
-    return ids, np.concatenate([[0], np.cumsum(lengths // BYTES_PER_ID)])
-
-
-def _count_texts(positions: np.ndarray, offsets: np.ndarray, *, n_tokens: int) -> np.ndarray:
-    """Return in how many texts each token stands.
-
-    The conversion to columns sorts by counting: the texts of each token in order, equal ones side
-    by side.
-    """
-    shape = (len(offsets) - 1, n_tokens)
-    marks = np.ones(len(positions), dtype=np.int8)
-    columns = sparse.csr_array((marks, positions, offsets), shape=shape).tocsc()
-    is_new = np.ones(len(positions), dtype=bool)
-    is_new[1:] = columns.indices[1:] != columns.indices[:-1]
-    is_new[columns.indptr[:-1]] = True
-    token = np.repeat(np.arange(n_tokens), np.diff(columns.indptr))
-    return np.bincount(token[is_new], minlength=n_tokens)

@@ -1,4 +1,4 @@
-"""Texts without labels as one stream, cut into windows of equal length; negatives beside them."""
+"""Texts without labels as one stream, cut into windows; and the negatives of each batch."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sklstm.text.batching import RaggedIds
-from sklstm.text.vectorizer import BOUNDARY, PADDING
+from sklstm.text.special_tokens import BOUNDARY, PADDING
 
 # Negatives are drawn by the counts of the words to this power (Mikolov et al. 2013): frequent words
 # matter most in the sum of the softmax, and rare ones must be seen there at all.
@@ -79,7 +79,7 @@ class TrainingWindows:
         for first in range(0, self.n_windows, self.batch_size):
             own = begins[first : first + self.batch_size]
             ids = stream[(own + step) % self.n_tokens]
-            negatives = draw(self.shares, self.rng)
+            negatives = sample_ids(self.shares, self.rng)
             yield WindowBatch(
                 torch.from_numpy(own),
                 torch.from_numpy(ids),
@@ -105,8 +105,8 @@ def add_boundaries(texts: RaggedIds) -> tuple[np.ndarray, np.ndarray]:
     return stream, begins
 
 
-def enclose(texts: RaggedIds) -> RaggedIds:
-    """Return the texts with a boundary before and behind each."""
+def add_both_boundaries(texts: RaggedIds) -> RaggedIds:
+    """Return the texts with a boundary before and after each."""
     stream, begins = add_boundaries(texts)
     return RaggedIds(np.insert(stream, begins[1:], BOUNDARY), begins + np.arange(len(begins)))
 
@@ -134,7 +134,7 @@ def inclusion_shares(counts: np.ndarray, n: int) -> np.ndarray:
     return np.minimum(shares, 1.0)
 
 
-def draw(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def sample_ids(shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return ids, none twice, each with its share of chance: systematic sampling (Madow 1949)."""
     ends = np.cumsum(shares)
     n = round(ends[-1])

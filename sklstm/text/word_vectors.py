@@ -41,8 +41,8 @@ class WordVectors(NamedTuple):
         return float(self.covered[ids].mean()), float(self.covered[self.n_special :].mean())
 
     @torch.no_grad()
-    def place(self, weight: Tensor) -> None:
-        """Put the vectors into the weight (V, E) of an embedding; other rows stay as they are."""
+    def copy_into(self, weight: Tensor) -> None:
+        """Copy the vectors into the weight (V, E) of an embedding; other rows keep their values."""
         rows = torch.from_numpy(np.flatnonzero(self.covered)).to(weight.device)
         weight[rows] = torch.from_numpy(self.matrix[self.covered]).to(weight)
 
@@ -102,8 +102,8 @@ def find_vectors(
         )
     if width not in (None, len(found[0])):
         raise ValueError(
-            f"embedding_dim must be {len(found[0])}, the width of the vectors in embeddings, or be "
-            f"left at its default; got {width}."
+            f"embedding_dim must be {len(found[0])}, the width of the vectors in embeddings, or "
+            f"'auto'; got {width}."
         )
     covered = np.zeros(len(tokens), dtype=bool)
     covered[n_special:] = [name in vectors for name in names]
@@ -150,9 +150,9 @@ class VectorFile:
     """A text file of word vectors: a line for each word, which numbers follow.
 
     That is the format of GloVe; in word2vec's text format a line with the number of words and the
-    width stands in front. Lines end with a line feed, numbers are parted by white space, and words
+    width comes first. Lines end with a line feed, numbers are parted by white space, and words
     are in UTF-8. The last numbers of a line are its vector, as many as there are in the first; what
-    stands before is the word, spaces in it included. Of equal words the first one counts.
+    is before them is the word, spaces in it included. Of equal words the first one counts.
 
     The file is read line by line. Of words that are not wanted only the width is checked.
 

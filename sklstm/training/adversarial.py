@@ -1,41 +1,47 @@
-"""Training against perturbations of the embedded texts that change the answer most."""
+"""Training against perturbations of the embedded texts that change the outputs most."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sklstm.network.text_network import Embedded, LSTMTextNetwork
+from sklstm.network.encoder import Embedded
+from sklstm.network.text_network import LSTMTextNetwork
+from sklstm.tasks import Task
 from sklstm.text.batching import Batch
-from sklstm.text.vectorizer import PADDING
+from sklstm.text.special_tokens import PADDING
+from sklstm.training.settings import TrainingSettings
+from sklstm.training.steps import Supervised, mean_loss
 
 # Size of the step by which the virtual direction is found, relative to the norm of the text: large
-# beside the rounding of bfloat16, small beside the curvature of the network.
+# compared with the rounding of bfloat16, small compared with the curvature of the network.
 SEARCH_STEP = 0.01
-# What a norm is divided by at least.
+# The least number that a norm is divided by.
 TINY = torch.finfo(torch.float32).tiny
 
 
-class Adversary(NamedTuple):
-    """How far, and by which measure, each text is moved to where the network errs most.
+@dataclass(frozen=True)
+class Adversarial:
+    """A step that trains on each text as it is and, once more, where the network errs most.
 
     A text is moved in its embeddings, after look-up and dropout, by ``share * ||x||`` in the
     direction of a gradient, where ||x|| is the norm of all its embeddings together. The share is
     relative to the norm, so that a network gains nothing from larger embeddings; Miyato et al.
     (2017) normalise the embeddings instead and move by 5, about 0.02 of a review of theirs.
-    All passes of a step have the same dropout masks, so that what the move does is not mixed with
-    what other masks do.
+    All passes of a step have the same dropout masks, so that the effect of the move is not mixed
+    with that of other masks.
 
     Parameters
     ----------
-    adversarial : float
+    task : Task
+        What y is.
+    share : float
         Share for the direction in which the loss of the text's target rises fastest; the loss there
         is added. 0 leaves it out.
-    virtual : float
-        Share for the direction in which the probabilities change most, whatever the target: the
-        divergence KL(clean || moved) is added. The direction is found by one power iteration from a
-        random one (Miyato et al. 2018). 0 leaves it out.
+    virtual_share : float
+        Share for the direction in which the outputs change most, whatever the target: the task's
+        divergence, of classes KL(clean || moved), is added. The direction is found by one power
+        iteration from a random one (Miyato et al. 2018). 0 leaves it out.
 
     References
     ----------
@@ -44,26 +50,18 @@ class Adversary(NamedTuple):
     Zaheer & Salakhutdinov (2019) add both.
     """
 
-    adversarial: float
-    virtual: float
+    task: Task
+    share: float
+    virtual_share: float
 
-    def __bool__(self) -> bool:
-        """Return whether any text is moved."""
-        return self.adversarial > 0 or self.virtual > 0
-
-    def accumulate_gradients(
-        self,
-        network: LSTMTextNetwork,
-        batch: Batch,
-        loss_of: Callable[[Tensor], Tensor],  # from logits (B, C)
-    ) -> tuple[Tensor, Tensor]:
-        """Add the gradients of all losses to those of the weights; return the sum and the logits.
+    def __call__(self, network: LSTMTextNetwork, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Add the gradients of all losses to those of the weights; return the sum and the outputs.
 
         Each loss has its own backward, so that memory holds one pass at a time; the gradient of the
         embedded text, which the clean pass yields, is the adversarial direction. The embeddings get
         their gradient once, from all passes.
         """
-        ids = batch.ids.to(network.head.weight.device)
+        ids = batch.ids.to(network.embedding.weight.device)
         embedded = network.embed(ids).each()
         x = embedded.detach().requires_grad_()
         live = (ids != PADDING).unsqueeze(2)
@@ -74,30 +72,37 @@ class Adversary(NamedTuple):
             network.generator.set_state(masks)
             return network.classify(network.read(Embedded(moved), ids, batch.lengths))
 
-        logits = classify(x)
-        losses = [_backward(loss_of(logits))]
-        logits = logits.detach()
-        if self.adversarial > 0:
-            move = scale_like(x.grad, x, self.adversarial, live)
-            losses.append(_backward(loss_of(classify(x + move))))
-        if self.virtual > 0:
+        outputs = classify(x)
+        losses = [_backward(mean_loss(self.task, outputs, batch))]
+        outputs = outputs.detach()
+        if self.share > 0:
+            move = scale_like(x.grad, x, self.share, live)
+            losses.append(_backward(mean_loss(self.task, classify(x + move), batch)))
+        if self.virtual_share > 0:
             step = scale_like(noise, x, SEARCH_STEP, live).requires_grad_()
-            found = divergence(logits, classify(x.detach() + step)).sum()
+            found = self.task.divergence(outputs, classify(x.detach() + step)).sum()
             (direction,) = torch.autograd.grad(found, step)
-            move = scale_like(direction, x, self.virtual, live)
-            divergences = divergence(logits, classify(x + move))
+            move = scale_like(direction, x, self.virtual_share, live)
+            divergences = self.task.divergence(outputs, classify(x + move))
             losses.append(_backward((divergences * batch.weights.to(x.device)).mean()))
         if embedded.requires_grad:  # unless a callback has frozen the embedding
             embedded.backward(x.grad)
-        return sum(losses), logits
+        return sum(losses), outputs
 
     def _draw_noise(self, network, x):
         """Return where the search for the virtual direction begins, drawn where the seed lives."""
-        if self.virtual == 0:
+        if self.virtual_share == 0:
             return None
         generator = network.generator
         noise = torch.empty(x.shape, dtype=x.dtype, device=generator.device)
         return noise.normal_(generator=generator).to(x.device)
+
+
+def choose_step(task: Task, settings: TrainingSettings) -> Supervised | Adversarial:
+    """Return the step that the settings ask for."""
+    if settings.adversarial > 0 or settings.virtual_adversarial > 0:
+        return Adversarial(task, settings.adversarial, settings.virtual_adversarial)
+    return Supervised(task)
 
 
 def _backward(loss):
@@ -114,19 +119,10 @@ def scale_like(
 ) -> Tensor:
     """Return the direction of each text with the norm ``share * ||x||``, 0 in the padding.
 
-    A text without a direction (a gradient of 0) stays where it is.
+    A text without a direction (a gradient of 0) is not moved.
     """
     direction, x = direction * live, x * live
     # Gradients are so small that their squares may underflow.
     direction = direction / direction.abs().amax((0, 2), keepdim=True).clamp(min=TINY)
     norm = direction.square().sum((0, 2), keepdim=True).sqrt().clamp(min=TINY)
     return direction * (share * x.square().sum((0, 2), keepdim=True).sqrt() / norm)
-
-
-def divergence(
-    logits: Tensor,  # (B, C) a constant
-    moved: Tensor,  # (B, C)
-) -> Tensor:
-    """Return the Kullback-Leibler divergence of the moved probabilities from the clean, (B,)."""
-    clean = logits.detach().log_softmax(dim=1)
-    return (clean.exp() * (clean - moved.log_softmax(dim=1))).sum(dim=1)

@@ -20,7 +20,7 @@ def measure_depth(name: str, num_layers: int) -> int:
 def list_rates(lr: float, decay: float, num_layers: int) -> list[tuple[str, str, float]]:
     """Return a learning rate for each depth but 0: ``lr * decay**depth``.
 
-    Beside it stand patterns for the names of the biases and of all weights of that depth. The first
+    With it come patterns for the names of the biases and of all weights of that depth. The first
     pattern that fits a name counts: that of layer 1 fits layer 10 as well, which comes before it.
     """
     layers = [(f"lstm.*bias*_l{k}*", f"lstm.*_l{k}*") for k in reversed(range(num_layers))]
@@ -29,5 +29,5 @@ def list_rates(lr: float, decay: float, num_layers: int) -> list[tuple[str, str,
 
 
 def count_stages(num_layers: int, *, freeze_embeddings: bool) -> int:
-    """Return in how many epochs a network thaws: one for each depth that is ever trained."""
+    """Return in how many epochs a network unfreezes: one for each depth that is ever trained."""
     return num_layers + (1 if freeze_embeddings else 2)

@@ -1,8 +1,8 @@
 """AdamW whose cost does not grow with the vocabulary.
 
-A batch reads a few thousand rows of the embedding; AdamW moves them all at every update, for a row
-without a gradient goes on with its momentum and its decay. But how it goes on is known beforehand,
-so that a row can stay behind until it is read again, and then make up for all it missed at once.
+A batch reads a few thousand rows of the embedding; AdamW moves all rows at every update, since
+momentum and decay also move a row without a gradient. These moves are known in advance. So a row
+can lag until it is read again, and then catch up with all updates it missed at once.
 
 The row w with the moments m and v was last updated at step s. At a later step j without a gradient,
 with b1 and b2 the decays of the moments and d = lr[j] * weight_decay, AdamW computes::
@@ -13,7 +13,7 @@ with b1 and b2 the decays of the moments and d = lr[j] * weight_decay, AdamW com
 (but for eps, which it would compare to an ever smaller sqrt(v)). So w[t] is a number times w[s]
 minus a number times u, and both depend on s alone. The moving average of the weights over the
 same steps, a[j] = (1 - share[j]) * a[j-1] + share[j] * w[j], is three numbers times a[s], w[s] and
-u. These five numbers are kept for each s and go on with every step; a row looks up its own.
+u. These five numbers are kept for each s and updated at every step; a row looks up its own.
 """
 
 import inspect
@@ -26,10 +26,10 @@ from torch import Tensor, nn
 # super(), each hook would be called twice.
 _step_of_adamw = inspect.unwrap(torch.optim.AdamW.step)
 
-# Steps after which all rows make up, so that the numbers to carry on stay few; at 0 none stays
-# behind.
-MAX_STEPS_BEHIND = 1_000
-# When all rows make up, so many do at a time, in memory that does not grow with the vocabulary.
+# All rows catch up after this many steps, which bounds the table of coefficients. 0 disables lazy
+# updates.
+MAX_LAG = 1_000
+# When all rows catch up, this many do at a time, so that memory does not grow with the vocabulary.
 ROWS_AT_ONCE = 2**13
 
 
@@ -37,7 +37,7 @@ class LazyAdamW(torch.optim.AdamW):
     """AdamW that updates the rows of an embedding only when they are read.
 
     The updates are those of :class:`torch.optim.AdamW` up to rounding; between ``begin`` and
-    ``finish`` rows that no recent batch has read stand at earlier values.
+    ``finish`` rows that no recent batch has read have earlier values.
 
     Parameters
     ----------
@@ -46,15 +46,15 @@ class LazyAdamW(torch.optim.AdamW):
 
     References
     ----------
-    Loshchilov & Hutter (2019), Decoupled Weight Decay Regularization. Of the other optimisers that
-    leave rows alone, such as ``torch.optim.SparseAdam``, each changes what is learnt: rare rows
-    lose their momentum.
+    Loshchilov & Hutter (2019), Decoupled Weight Decay Regularization. Other optimisers that do not
+    update all rows, such as ``torch.optim.SparseAdam``, change what is learnt: rare rows lose their
+    momentum.
     """
 
     embedding: nn.Embedding | None = None
 
     def begin(self, embedding: nn.Embedding, average: float | None) -> None:
-        """Let the rows of an embedding stay behind from here on.
+        """Let the rows of an embedding lag from here on.
 
         Parameters
         ----------
@@ -66,19 +66,19 @@ class LazyAdamW(torch.optim.AdamW):
         """
         weight = embedding.weight
         self.embedding = embedding
-        self.rows = Rows(weight, self.state.pop(weight, {}), average)
-        embedding.sparse = True  # gradients of the rows that were read alone
+        self.rows = LazyRows(weight, self.state.pop(weight, {}), average)
+        embedding.sparse = True  # gradients of only the rows that were read
         self._hook = embedding.register_forward_pre_hook(self._before_reading)
 
     def state_dict(self):
-        """Return the state as :class:`torch.optim.AdamW` would; all rows make up."""
+        """Return the state as :class:`torch.optim.AdamW` would; all rows catch up."""
         if self.embedding is not None:
             self.rows.catch_up_all()
             self.state[self.embedding.weight] = self.rows.moments()
         return super().state_dict()
 
     def load_state_dict(self, state_dict):
-        """Take over a state; an average of the rows starts anew from where they stand."""
+        """Take over a state; an average of the rows starts anew from their present values."""
         embedding = self.embedding
         average = None if embedding is None else self.rows.decay_of_average
         self.finish()
@@ -115,15 +115,15 @@ class LazyAdamW(torch.optim.AdamW):
         weight = self.embedding.weight
         grad, weight.grad = weight.grad, None
         _step_of_adamw(self)
-        if grad is None:  # as it is where the embedding is frozen
-            self.rows.rest()
+        if grad is None:  # the embedding is frozen
+            self.rows.skip()
         else:
             self.rows.step(grad, self._group())
             weight.grad = grad
         return loss
 
     def finish(self) -> None:
-        """Let all rows make up; a later ``begin`` goes on from the moments."""
+        """Let all rows catch up; a later ``begin`` continues from the moments."""
         if self.embedding is None:
             return
         self.rows.catch_up_all()
@@ -133,13 +133,13 @@ class LazyAdamW(torch.optim.AdamW):
         self.embedding = self.rows = self._hook = None
 
 
-class Rows:
-    """The rows of a weight matrix (V, E) that may stay behind, with their moments and average."""
+class LazyRows:
+    """The rows of a weight matrix (V, E) that may lag, with their moments and average."""
 
     def __init__(self, weight: Tensor, state: dict, average: float | None):
         self.weight, self.decay_of_average = weight, average
         self.n_averaged, self.newest_eps = 0, 0.0
-        self.rested = 1.0  # what is left of the average since the weights have been resting
+        self.skipped = 1.0  # what is left of the average since updates have been skipped
         self.n_steps = int(state.get("step", 0))
         # Beside each other in memory, since they are always read together.
         n_kept = 2 if average is None else 3
@@ -153,7 +153,7 @@ class Rows:
 
     @property
     def average(self) -> Tensor:
-        """The moving average (V, E); right once all rows have made up."""
+        """The moving average (V, E); right once all rows have caught up."""
         return self.memory[:, 2]
 
     def moments(self) -> dict[str, Tensor]:
@@ -165,12 +165,12 @@ class Rows:
         }
 
     def _start_anew(self):
-        """Count the steps from here on: all rows have made up."""
+        """Count the steps from here on: all rows have caught up."""
         self.first_step = self.n_steps
         self.last = np.zeros(len(self.weight), dtype=np.int64)  # step of each row, from first_step
         # For each step s from which a row may come, a column: see the head of this file.
         # Those that rows up to date start from, for they have missed nothing, are in all columns.
-        self.numbers = np.zeros((8, MAX_STEPS_BEHIND + 2))
+        self.numbers = np.zeros((8, MAX_LAG + 2))
         self.of_w, self.of_u, self.a_of_a, self.a_of_w, self.a_of_u = self.numbers[:5]
         self.of_m, self.of_v, self.eps = self.numbers[5:]  # products of the decays; eps of u
         for numbers in (self.of_w, self.a_of_a, self.of_m, self.of_v):
@@ -180,18 +180,18 @@ class Rows:
 
     @torch.no_grad()
     def catch_up(self, rows: Tensor) -> None:
-        """Let rows (U,), each named once, make up for the steps they missed."""
+        """Let rows (U,), each named once, catch up with the steps they missed."""
         self._put_back()
         rows = rows.long()
         w, memory = self.weight.index_select(0, rows), self.memory.index_select(0, rows)
         k = self.n_steps - self.first_step
         if k > 0:
-            self._make_up(w, memory, self.last[rows.numpy()])
+            self._apply_missed(w, memory, self.last[rows.numpy()])
             self.weight.index_copy_(0, rows, w)
         # The moments stay here until the step that follows has changed them as well.
         self.reading = (rows, w, memory)
 
-    def _make_up(self, w, memory, last):
+    def _apply_missed(self, w, memory, last):
         """Bring rows w (U, E) and their memory (U, 3, E) from the steps ``last`` to the newest."""
         of_w, of_u, a_of_a, a_of_w, a_of_u, of_m, of_v, eps = (
             torch.from_numpy(column).to(w.dtype).unsqueeze(1) for column in self.numbers[:, last]
@@ -214,18 +214,18 @@ class Rows:
             self.reading = None
 
     def catch_up_all(self) -> None:
-        """Let all rows make up."""
+        """Let all rows catch up."""
         self._put_back()
         if self.n_steps > self.first_step:
             for rows in torch.arange(len(self.weight)).split(ROWS_AT_ONCE):
                 self.catch_up(rows)
             self._put_back()
             self._start_anew()
-        if self.rested < 1.0:
-            self.average.lerp_(self.weight.detach(), 1.0 - self.rested)
-            self.rested = 1.0
+        if self.skipped < 1.0:
+            self.average.lerp_(self.weight.detach(), 1.0 - self.skipped)
+            self.skipped = 1.0
 
-    def rest(self) -> None:
+    def skip(self) -> None:
         """Count an update that leaves all rows as they are, and brings their average nearer.
 
         AdamW does nothing to a weight without a gradient: neither moments nor decay move it, and
@@ -235,14 +235,14 @@ class Rows:
             return
         if self.n_steps > self.first_step:
             self.catch_up_all()  # from here on what is averaged is the same at each update
-        self.rested *= 1.0 - self._share_of_newest()
+        self.skipped *= 1.0 - self._share_of_newest()
 
     def step(self, grad: Tensor, group: dict) -> None:
-        """Update the rows of a sparse gradient (V, E); the others stay behind one step more.
+        """Update the rows of a sparse gradient (V, E); the others lag by one step more.
 
         Ctrl-C may come between any two lines: the step counts when all is done.
         """
-        if self.rested < 1.0:
+        if self.skipped < 1.0:
             self.catch_up_all()
         rows, grad = self._rows_of(grad)
         if self.reading is None or not torch.equal(self.reading[0], rows):
@@ -265,18 +265,18 @@ class Rows:
         for a in average:
             a.lerp_(w, self._miss_average(k))
         self.n_steps = n_steps
-        if k >= MAX_STEPS_BEHIND:
+        if k >= MAX_LAG:
             self.catch_up_all()
 
     def _miss(self, k, beta1, beta2, rate, remaining):
-        """Carry the numbers of w on to the k-th step, for the rows without a gradient."""
+        """Carry the numbers of w forward to the k-th step, for the rows without a gradient."""
         self.of_m[:k] *= beta1
         self.of_v[:k] *= beta2
         self.numbers[:2, :k] *= remaining
         self.of_u[:k] += rate * self.of_m[:k] / np.sqrt(self.of_v[:k])
 
     def _miss_average(self, k):
-        """Carry the numbers of the average on to the k-th step; return the new weights' share."""
+        """Carry the numbers of the average to the k-th step; return the newest weights' share."""
         share = self._share_of_newest()
         self.numbers[2:5, :k] *= 1.0 - share
         self.numbers[3:5, :k] += share * self.numbers[:2, :k]

@@ -1,99 +1,279 @@
-"""What a language model gives a classifier to start from: vectorizer, sizes, weights."""
+"""Where a fit starts: fresh, from a pre-trained language model, or from the fit before.
+
+A start gives what is known before the first text is read: the vectorizer, the sizes, the weights,
+the random state. What it leaves open is learnt from the texts, taken from the parameters, or drawn.
+"""
 
 import copy
 import os
-from typing import NamedTuple
+import sys
+from inspect import signature
 
+import numpy as np
 import torch
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from torch import Tensor, nn
+from sklearn.utils import check_random_state
 
-from sklstm.language_model import LSTMLanguageModel
+from sklstm.model.blending import Blend
+from sklstm.model.persistence import load_language_model
+from sklstm.model.text_model import TextModel
+from sklstm.network.encoder import Encoder
+from sklstm.network.language_network import LSTMLanguageNetwork
+from sklstm.network.settings import NetworkSettings
+from sklstm.text.batching import RaggedIds
+from sklstm.text.special_tokens import SPECIAL_TOKENS
 from sklstm.text.vectorizer import SequenceVectorizer
+from sklstm.text.word_vectors import find_vectors
+from sklstm.training.fine_tuning import count_stages
 
-#: Parameters of a classifier that its language model has settled.
+#: Parameters that a language model determines.
 SIZES = ("embedding_dim", "hidden_size", "num_layers", "bidirectional", "cell")
-#: Parameters of a vectorizer that may differ from the language model's: how much is read of a text.
+#: Parameters of a vectorizer that may differ from the language model's: how much of a text is read.
 OWN = ("max_length", "keep")
+#: What ``embedding_dim="auto"`` is without word vectors.
+AUTO_EMBEDDING_DIM = 128
 
 
-class Start(NamedTuple):
-    """What a classifier takes over."""
-
-    vectorizer: SequenceVectorizer
-    sizes: dict
-    weights: dict[str, Tensor]  # of embedding and LSTM
-
-    @torch.no_grad()
-    def give(self, network: nn.Module) -> None:
-        """Copy the weights into a network of these sizes."""
-        for name, parameter in network.named_parameters():
-            if name in self.weights:
-                parameter.copy_(self.weights[name])
-
-
-def find_start(pretrained, parameters: dict, defaults: dict) -> Start | None:
-    """Return what a classifier of these parameters starts from, or None without ``pretrained``.
-
-    Parameters
-    ----------
-    pretrained : LSTMLanguageModel, FrozenEstimator of one, path or None
-        The language model.
-    parameters, defaults : dict
-        The parameters of the classifier, and those of one that was given none.
+def find_start(estimator, *, resume: bool) -> "Fresh":
+    """Return where a fit of an estimator starts; ``resume`` an earlier fit, if there is one.
 
     Raises
     ------
     NotFittedError
-        If the language model is not fitted.
+        If ``pretrained`` is not fitted.
     TypeError, ValueError
-        If it is no language model, or the parameters contradict it.
+        If ``pretrained`` is no language model, or parameters contradict it or the earlier fit.
     FileNotFoundError
-        If it is a path and there is no such file.
+        If ``pretrained`` is a path and there is no such file.
     """
-    if pretrained is None:
-        return None
-    model = _find_model(pretrained)
-    lstm, embedding = model.network_.lstm, model.network_.embedding
-    sizes = {name: getattr(lstm, name) for name in SIZES[1:]}
-    sizes["embedding_dim"] = embedding.embedding_dim
-    for name in SIZES:
-        if parameters[name] not in (defaults[name], sizes[name]):
-            raise ValueError(
-                f"{name} is the language model's, {sizes[name]!r}, where pretrained is given; got "
-                f"{parameters[name]!r}. Leave it out."
+    if estimator.pretrained is not None and estimator.embeddings is not None:
+        raise ValueError(
+            "embeddings and pretrained cannot be given together, since the language model has an "
+            "embedding of its own. Leave one of them out."
+        )
+    pretrained = None if estimator.pretrained is None else _check_pretrained(estimator.pretrained)
+    if resume and hasattr(estimator, "model_"):
+        return Resumed(estimator, estimator.model_)
+    if pretrained is not None:
+        return Pretrained(estimator, _find_language_model(pretrained))
+    return Fresh(estimator)
+
+
+class Fresh:
+    """A fit that starts from nothing but parameters: vocabulary and weights are new."""
+
+    task = None
+    blend = Blend()
+    history: list[dict] = []
+    moments: dict = {}
+    coverage: tuple[float, float] | None = None
+    vectors = None
+
+    def __init__(self, estimator):
+        self.estimator = estimator
+
+    def generators(self) -> tuple[np.random.Generator, torch.Generator]:
+        """Return numpy's generator for the order of texts and torch's for weights and masks."""
+        random = check_random_state(self.estimator.random_state)
+        seed = random.randint(np.iinfo(np.int32).max)
+        return np.random.default_rng(seed), torch.Generator().manual_seed(int(seed))
+
+    def vectorize(self, texts: list[str]) -> tuple[SequenceVectorizer, RaggedIds]:
+        """Return a vectorizer fitted on the texts and their ids; look up the word vectors."""
+        given = self.estimator.vectorizer
+        vectorizer = SequenceVectorizer() if given is None else clone(given)
+        ids = RaggedIds(*vectorizer.fit_ragged(texts))
+        self._find_vectors(vectorizer, ids)
+        return vectorizer, ids
+
+    def _find_vectors(self, vectorizer, ids):
+        """Read the word vectors of the vocabulary; measure and print what they cover."""
+        estimator = self.estimator
+        if estimator.embeddings is None:
+            if estimator.freeze_embeddings:
+                raise ValueError(
+                    "freeze_embeddings=True needs word vectors to freeze; got embeddings=None. "
+                    "Give embeddings or pretrained, or set freeze_embeddings=False."
+                )
+            return
+        width = None if estimator.embedding_dim == "auto" else estimator.embedding_dim
+        self.vectors = find_vectors(
+            estimator.embeddings,
+            vectorizer.get_feature_names_out(),
+            n_special=len(SPECIAL_TOKENS),
+            width=width,
+        )
+        self.coverage = of_tokens, of_vocabulary = self.vectors.coverage(ids.ids)
+        if estimator.verbose:
+            sys.stdout.write(
+                f"Word vectors of {self.vectors.width} numbers cover {of_tokens:.1%} of the tokens "
+                f"and {of_vocabulary:.1%} of the vocabulary.\n"
             )
-    weights = {f"lstm.{name}": weight for name, weight in lstm.named_parameters()}
-    weights["embedding.weight"] = embedding.weight
-    return Start(_choose_vectorizer(model.vectorizer_, parameters["vectorizer"]), sizes, weights)
+
+    def network_settings(self) -> NetworkSettings:
+        """Return what the network is built from, once the texts are vectorized."""
+        width = self.estimator.embedding_dim
+        if width == "auto":
+            width = AUTO_EMBEDDING_DIM if self.vectors is None else self.vectors.width
+        return NetworkSettings.of(self.estimator, embedding_dim=width)
+
+    def load_into(self, network: Encoder) -> None:
+        """Give a network the weights that are known."""
+        if self.vectors is not None:
+            self.vectors.copy_into(network.embedding.weight)
+
+    def count_stages(self) -> int:
+        """Return in how many epochs the network unfreezes; 1 is all at once.
+
+        Raises
+        ------
+        ValueError
+            If there is nothing to unfreeze, or there are fewer epochs than that.
+        """
+        estimator = self.estimator
+        if not estimator.gradual_unfreezing:
+            return 1
+        if estimator.pretrained is None and estimator.embeddings is None:
+            raise ValueError(
+                "gradual_unfreezing=True needs weights that have learnt before; got "
+                "pretrained=None and embeddings=None. Give one of them, or set "
+                "gradual_unfreezing=False."
+            )
+        n_stages = count_stages(self.num_layers, freeze_embeddings=estimator.freeze_embeddings)
+        if estimator.max_epochs != "auto" and estimator.max_epochs < n_stages:
+            raise ValueError(
+                f"max_epochs must be at least {n_stages} with gradual_unfreezing=True, which "
+                f"unfreezes one layer an epoch; got {estimator.max_epochs}. Raise it, or set "
+                "gradual_unfreezing=False."
+            )
+        return n_stages
+
+    @property
+    def num_layers(self) -> int:
+        """Number of LSTM layers."""
+        return self.estimator.num_layers
 
 
-def keep_start(vectorizer: SequenceVectorizer, settings: dict) -> Start:
-    """Return the start of a classifier that goes on with weights of its own."""
-    return Start(vectorizer, {name: settings[name] for name in SIZES}, {})
+class Pretrained(Fresh):
+    """A fit that starts from the vectorizer, sizes and weights of a language model."""
+
+    def __init__(self, estimator, model: TextModel):
+        super().__init__(estimator)
+        settings = model.network.settings
+        self.sizes = {name: getattr(settings, name) for name in SIZES}
+        self.weights = {
+            name: weight
+            for name, weight in model.network.named_parameters()
+            if name.startswith(("embedding.", "lstm."))
+        }
+        self._check_sizes()
+        self.vectorizer = _choose_vectorizer(model.vectorizer, estimator.vectorizer)
+
+    def _check_sizes(self):
+        parameters = signature(type(self.estimator)).parameters
+        for name, size in self.sizes.items():
+            got = getattr(self.estimator, name)
+            if got not in (parameters[name].default, size):
+                raise ValueError(
+                    f"{name} is the language model's, {size!r}, where pretrained is given; got "
+                    f"{got!r}. Leave it out."
+                )
+
+    def vectorize(self, texts):
+        """Return the language model's vectorizer and the ids of the texts."""
+        return self.vectorizer, RaggedIds(*self.vectorizer.transform_ragged(texts))
+
+    def network_settings(self):
+        """Return what the network is built from, with the language model's sizes."""
+        return NetworkSettings.of(self.estimator, **self.sizes)
+
+    @torch.no_grad()
+    def load_into(self, network):
+        """Copy the weights of the language model's embedding and LSTM."""
+        for name, parameter in network.named_parameters():
+            if name in self.weights:
+                parameter.copy_(self.weights[name])
+
+    @property
+    def num_layers(self):
+        """Number of LSTM layers of the language model."""
+        return self.sizes["num_layers"]
 
 
-def _find_model(pretrained) -> LSTMLanguageModel:
-    """Return the fitted language model behind ``pretrained``."""
-    if isinstance(pretrained, str | os.PathLike):
-        return LSTMLanguageModel.load(pretrained)
-    model = pretrained.estimator if isinstance(pretrained, FrozenEstimator) else pretrained
-    if not isinstance(model, LSTMLanguageModel):
+class Resumed(Fresh):
+    """A fit that resumes an earlier one: its vectorizer, weights, moments and random state."""
+
+    def __init__(self, estimator, model: TextModel):
+        super().__init__(estimator)
+        self.model = model
+        self.task, self.blend, self.history = model.task, model.blend, model.history
+        self.moments, self.coverage = model.moments, model.coverage
+        if estimator.embeddings is not None and model.coverage is None:
+            raise ValueError(
+                "embeddings must be given to the first fit; got them for a network that was fitted "
+                "without. Use fit with warm_start=False to start anew."
+            )
+        self.network_settings().check_resumes(model.network.settings)
+
+    def generators(self):
+        """Return copies of the earlier generators.
+
+        With new ones, each call of ``partial_fit`` would repeat the order and masks of the last.
+        Torch's gets its state when the weights are loaded, since a new network draws weights.
+        """
+        return copy.deepcopy(self.model.rng), torch.Generator()
+
+    def vectorize(self, texts):
+        """Return the earlier vectorizer and the ids of the texts."""
+        return self.model.vectorizer, self.model.encode(texts)
+
+    def network_settings(self):
+        """Return what the network is built from, with the sizes that parameters leave open."""
+        earlier, known = self.model.network.settings, {}
+        if self.estimator.pretrained is not None:
+            known = {name: getattr(earlier, name) for name in SIZES}
+        elif self.estimator.embedding_dim == "auto":
+            known = {"embedding_dim": earlier.embedding_dim}
+        return NetworkSettings.of(self.estimator, **known)
+
+    def load_into(self, network):
+        """Copy the earlier weights and the state of the generator."""
+        network.load_state_dict(self.model.network.state_dict())
+        network.generator.set_state(self.model.network.generator.get_state())
+
+    def count_stages(self):
+        """Return 1: a network that has been fitted is trained all at once."""
+        return 1
+
+
+def _check_pretrained(pretrained):
+    """Return a path, or the estimator behind ``pretrained``, if that is a language model."""
+    given = pretrained.estimator if isinstance(pretrained, FrozenEstimator) else pretrained
+    if not (isinstance(given, str | os.PathLike) or hasattr(given, "perplexity")):
         raise TypeError(
             "pretrained must be a fitted LSTMLanguageModel, a FrozenEstimator of one or the path "
-            f"of one that was saved; got {type(model).__name__}."
+            f"of one that was saved; got {type(given).__name__}."
         )
-    if not hasattr(model, "network_"):
-        raise NotFittedError(
-            "pretrained must be a fitted LSTMLanguageModel; got one that is not. Call its fit "
-            "first; in a grid of several give paths, or wrap each in "
-            "sklearn.frozen.FrozenEstimator, since a search clones what it tries."
-        )
-    return model
+    return given
 
 
-def _choose_vectorizer(theirs, own):
+def _find_language_model(given) -> TextModel:
+    """Return what the language model of a path, or an estimator, has learnt."""
+    if isinstance(given, str | os.PathLike):
+        return load_language_model(given)[0]
+    model = getattr(given, "model_", None)
+    if isinstance(model, TextModel) and isinstance(model.network, LSTMLanguageNetwork):
+        return model
+    raise NotFittedError(
+        "pretrained must be a fitted LSTMLanguageModel; got one that is not. Call its fit "
+        "first; in a grid of several give paths, or wrap each in "
+        "sklearn.frozen.FrozenEstimator, since a search clones what it tries."
+    )
+
+
+def _choose_vectorizer(theirs: SequenceVectorizer, own: SequenceVectorizer | None):
     """Return a copy of the language model's vectorizer, which reads as much as ``own`` says."""
     vectorizer = copy.copy(theirs)
     if own is None:
@@ -104,7 +284,7 @@ def _choose_vectorizer(theirs, own):
     ]
     if different or type(own) is not type(theirs):
         raise ValueError(
-            "vectorizer may differ from the language model's in max_length and keep alone, where "
+            "vectorizer may differ from the language model's in max_length and keep only, where "
             f"pretrained is given; got another {(different or ['class'])[0]}. Leave it out, or fit "
             "a language model with it."
         )
@@ -112,6 +292,6 @@ def _choose_vectorizer(theirs, own):
 
 
 def _is_same(one, other) -> bool:
-    """Return whether two values of a parameter are; an array or series is as good as its list."""
+    """Return whether two values of a parameter are; an array or series counts as its list."""
     one, other = (value.tolist() if hasattr(value, "tolist") else value for value in (one, other))
     return one is other or bool(one == other)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sklstm.kernels.contract import CELLS, DIFFERENTIABLE, Inputs
+from sklstm.kernels.cells import CELLS
+from sklstm.kernels.contract import DIFFERENTIABLE, Inputs
 
 
 class Case(NamedTuple):
@@ -48,6 +49,15 @@ CASES = {
 TOLERANCES = {torch.float64: (1e-9, 1e-11), torch.float32: (1e-4, 2e-5)}
 
 
+#: How the parameters are drawn that only some cells have: the scales of norms around 1.
+DRAWS = {
+    "peephole": lambda draw, shape: draw(*shape),
+    "norm_ih": lambda draw, shape: 1 + draw(*shape, scale=0.3),
+    "norm_hh": lambda draw, shape: 1 + draw(*shape, scale=0.3),
+    "norm_c": lambda draw, shape: draw(*shape, scale=0.5),
+}
+
+
 def make_inputs(case: Case, cell: str, dtype: torch.dtype) -> Inputs:
     """Return inputs whose differentiable tensors are leaves that require gradients."""
     generator = torch.Generator().manual_seed(0)
@@ -56,11 +66,10 @@ def make_inputs(case: Case, cell: str, dtype: torch.dtype) -> Inputs:
         return (scale * torch.randn(*shape, generator=generator, dtype=torch.float64)).to(dtype)
 
     t, b, i, h = case.n_steps, case.n_texts, case.n_inputs, case.hidden
-    rows = len(CELLS[cell]) * h
+    rows = len(CELLS[cell].gates) * h
     x = draw(t, b, i, scale=case.scale)
     if not case.contiguous:
         x = draw(b, t, i, scale=case.scale).transpose(0, 1)
-    normed = cell == "layer_norm"
     inputs = Inputs(
         x=x,
         weight_ih=draw(rows, i, scale=i**-0.5),
@@ -68,10 +77,7 @@ def make_inputs(case: Case, cell: str, dtype: torch.dtype) -> Inputs:
         bias=draw(rows),
         h0=draw(b, h),
         c0=draw(b, h, scale=2.0),
-        peephole=draw(3, h) if cell.startswith("peephole") else None,
-        norm_ih=1 + draw(rows, scale=0.3) if normed else None,
-        norm_hh=1 + draw(rows, scale=0.3) if normed else None,
-        norm_c=draw(2, h, scale=0.5) if normed else None,
+        **{name: DRAWS[name](draw, shape) for name, shape in CELLS[cell].shapes(hidden=h).items()},
     )
     for name in DIFFERENTIABLE:
         if getattr(inputs, name) is not None:

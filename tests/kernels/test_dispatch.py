@@ -1,15 +1,18 @@
 """Names give their backend or an error; every backend has the same signature."""
 
+import ast
 import inspect
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from sklstm.kernels import available_backends, cuda, dispatch, lstm_layer, native
-from sklstm.kernels.contract import CELLS, Inputs, check_inputs
-from sklstm.kernels.dispatch import BACKENDS, choose, refusal
+from sklstm.kernels import available_backends, compiled, dispatch, lstm_layer, triton_layer
+from sklstm.kernels.cells import CELLS
+from sklstm.kernels.contract import Inputs, check_inputs
+from sklstm.kernels.dispatch import BACKENDS, can_be_fused, choose, refusal
 from tests.kernels.cases import Case, make_inputs
 
 SMALL = Case(7, 4, 5, 11)
@@ -17,12 +20,12 @@ RAGGED = SMALL._replace(lengths=(4, 7, 1, 6))
 
 
 def test_available_backends_of_a_device(monkeypatch):
-    monkeypatch.setattr(native, "library", lambda: None)
-    assert available_backends("cpu") == ("aten", "cpu", "reference")
-    monkeypatch.setattr(native, "library", lambda: object())
-    assert available_backends("cpu") == ("aten", "cpu", "native", "reference")
+    monkeypatch.setattr(compiled, "library", lambda: None)
+    assert available_backends("cpu") == ("aten", "reference", "torch")
+    monkeypatch.setattr(compiled, "library", lambda: object())
+    assert available_backends("cpu") == ("aten", "compiled", "reference", "torch")
     for problem in (None, "cannot launch"):
-        monkeypatch.setattr(cuda, "launch_problem", lambda device, problem=problem: problem)
+        monkeypatch.setattr(triton_layer, "device_refusal", lambda device, problem=problem: problem)
         expected = {"aten", "reference"} | ({"triton"} if problem is None else set())
         assert set(available_backends("cuda")) == expected
 
@@ -34,21 +37,21 @@ def on_card(inputs):
 
 
 def test_a_card_runs_torchs_layer_or_our_kernels(monkeypatch):
-    monkeypatch.setattr(cuda, "launch_problem", lambda device: None)
-    monkeypatch.setattr(cuda, "refusal", lambda inputs, need_last: None)
+    monkeypatch.setattr(triton_layer, "device_refusal", lambda device: None)
+    monkeypatch.setattr(triton_layer, "refusal", lambda inputs, need_last: None)
     standard, peephole = (
         on_card(make_inputs(RAGGED, c, torch.float32)) for c in ("lstm", "peephole")
     )
     assert choose("auto", [standard], need_last=False) == "aten"
     assert choose("auto", [standard], need_last=True) == "triton"
     assert choose("auto", [peephole], need_last=False) == "triton"
-    monkeypatch.setattr(cuda, "refusal", lambda inputs, need_last: "has H up to 64")
+    monkeypatch.setattr(triton_layer, "refusal", lambda inputs, need_last: "has H up to 64")
     assert choose("auto", [peephole], need_last=False) == "reference"
 
 
 def test_a_card_that_cannot_launch_warns_once_and_falls_back(monkeypatch):
     problem = "cannot launch a kernel on cuda:0: no C compiler"
-    monkeypatch.setattr(cuda, "launch_problem", lambda device: problem)
+    monkeypatch.setattr(triton_layer, "device_refusal", lambda device: problem)
     dispatch._warn_once.cache_clear()
     peephole = on_card(make_inputs(SMALL, "peephole", torch.float32))
     with pytest.warns(RuntimeWarning, match=f"'triton' {problem}. The LSTM runs in plain torch"):
@@ -58,21 +61,65 @@ def test_a_card_that_cannot_launch_warns_once_and_falls_back(monkeypatch):
         choose("triton", [peephole], need_last=True)
 
 
-@pytest.mark.parametrize("function", ["refusal", "forward", "backward"])
-def test_backends_have_one_signature(function):
-    def signature(backend):
-        parameters = inspect.signature(getattr(backend, function)).parameters
-        return list(parameters)
+FUNCTIONS = ["device_refusal", "refusal", "suits", "forward", "backward"]
 
-    assert len({tuple(signature(backend)) for backend in BACKENDS.values()}) == 1
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_backends_have_one_signature(function):
+    def signature(module):
+        return list(inspect.signature(getattr(module, function)).parameters)
+
+    assert len({tuple(signature(module)) for module in BACKENDS.values()}) == 1
+
+
+@pytest.mark.parametrize("module", BACKENDS.values(), ids=BACKENDS)
+def test_backends_say_what_they_have(module):
+    assert module.HAS_CELLS and CELLS.keys() >= module.HAS_CELLS
+    assert all(isinstance(dtype, torch.dtype) for dtype in module.SHARES_THREADS)
+    assert module.IS_FUSED in (True, False)
+    assert module.READS_BY_INDEX == hasattr(module, "tabulate")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_cell_that_a_backend_does_not_have_is_refused(backend, monkeypatch):
+    """As a new cell is, until someone writes it for the backend."""
+    monkeypatch.setattr(compiled, "library", lambda: object())
+    monkeypatch.setattr(triton_layer, "device_refusal", lambda device: None)
+    monkeypatch.setitem(CELLS, "new", CELLS["lstm"])
+    inputs = make_inputs(SMALL, "new", torch.float32)
+    assert refusal(backend, inputs, need_last=False).startswith("has no cell 'new'")
+
+
+def test_the_last_backend_runs_everything():
+    *_, last = BACKENDS.values()
+    inputs = make_inputs(RAGGED._replace(masked=True, zoned=True), "peephole", torch.float64)
+    assert last.device_refusal(torch.device("meta")) is None
+    assert last.refusal(inputs, need_last=True) is None
+    assert last.HAS_CELLS == CELLS.keys()
+
+
+def test_the_dispatcher_names_backends_only_in_its_table():
+    """What it needs to know of a backend, it asks the backend."""
+    tree = ast.parse(Path(dispatch.__file__).read_text(encoding="utf-8"))
+    (table,) = (
+        node
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "BACKENDS"
+    )
+    modules = {value.id for value in table.value.values}
+    in_table = set(ast.walk(table))
+    for node in ast.walk(tree):
+        if node not in in_table:
+            assert not (isinstance(node, ast.Constant) and node.value in BACKENDS), node.value
+            assert not (isinstance(node, ast.Name) and node.id in modules), node.id
 
 
 def test_table_of_what_each_backend_runs(capsys, monkeypatch):
-    """Cell x backend x feature, printed from the code, as where native is built and triton can run.
+    """Cell x backend x feature, printed from the code, in float32, which all backends have.
 
-    In float32, which all of them have."""
-    monkeypatch.setattr(cuda, "launch_problem", lambda device: None)
-    monkeypatch.setattr(native, "library", lambda: object())
+    As on a machine where the compiled backend is built and triton can run."""
+    monkeypatch.setattr(triton_layer, "device_refusal", lambda device: None)
+    monkeypatch.setattr(compiled, "library", lambda: object())
     features = {
         "": {},
         "lengths": {"lengths": RAGGED.lengths},
@@ -87,7 +134,7 @@ def test_table_of_what_each_backend_runs(capsys, monkeypatch):
             is None
         ]
         for cell in CELLS
-        for backend in BACKENDS
+        for backend in sorted(BACKENDS)
     }
     with capsys.disabled():
         print()
@@ -95,10 +142,23 @@ def test_table_of_what_each_backend_runs(capsys, monkeypatch):
             print(f"  {cell:18} {backend:10} {', '.join(names) or '-'}")
     for cell in CELLS:
         everything = ["plain", "lengths", "recurrent dropout", "zoneout"]
-        for backend in ("cpu", "reference", "triton"):
+        for backend in ("reference", "torch", "triton"):
             assert table[cell, backend] == everything
         assert table[cell, "aten"] == (["plain", "lengths"] if cell == "lstm" else [])
-        assert table[cell, "native"] == (everything[:3] if cell == "lstm" else [])
+        assert table[cell, "compiled"] == (everything[:3] if cell == "lstm" else [])
+
+
+@pytest.mark.parametrize(
+    ("backend", "cell", "expected"),
+    [
+        ("aten", "lstm", True),
+        ("auto", "lstm", True),
+        ("auto", "coupled", False),
+        ("compiled", "lstm", False),
+    ],
+)
+def test_what_torchs_own_layer_may_run(backend, cell, expected):
+    assert can_be_fused(backend, cell) == expected
 
 
 def sized(n_texts, hidden, *, lengths=None, dtype=torch.float32, training=True, **changes):
@@ -136,53 +196,53 @@ ALIKE = torch.full((32,), 190)
     [
         (sized(32, 128), False, "aten"),
         (sized(32, 128, lengths=ALIKE), False, "aten"),
-        (sized(32, 128, lengths=ALIKE), True, "cpu"),  # aten keeps no last states
-        (sized(32, 128, lengths=HALF_PADDING), False, "cpu"),
+        (sized(32, 128, lengths=ALIKE), True, "torch"),  # aten keeps no last states
+        (sized(32, 128, lengths=HALF_PADDING), False, "torch"),
         (short(sized(32, 128, lengths=HALF_PADDING // 5)), False, "aten"),
-        (sized(128, 256), False, "cpu"),  # large steps
+        (sized(128, 256), False, "torch"),  # large steps
         (sized(128, 256, training=False), False, "aten"),
-        (sized(128, 256, lengths=torch.full((128,), 100), training=False), False, "cpu"),
-        (sized(32, 128, dtype=torch.float64), False, "cpu"),
+        (sized(128, 256, lengths=torch.full((128,), 100), training=False), False, "torch"),
+        (sized(32, 128, dtype=torch.float64), False, "torch"),
         (sized(128, 256, dtype=torch.bfloat16), False, "aten"),
-        (sized(32, 128, mask_h=torch.zeros(32, 128)), False, "cpu"),
+        (sized(32, 128, mask_h=torch.zeros(32, 128)), False, "torch"),
     ],
 )
 def test_auto_chooses_by_the_rule(directions, need_last, expected, monkeypatch):
-    monkeypatch.setattr(native, "library", lambda: None)
+    monkeypatch.setattr(compiled, "library", lambda: None)
     assert choose("auto", directions, need_last=need_last) == expected
 
 
 @pytest.mark.parametrize(
     ("directions", "expected"),
     [
-        (sized(32, 128), "native"),
-        (sized(128, 256, lengths=torch.full((128,), 100)), "native"),
-        (sized(32, 128, mask_h=torch.zeros(32, 128)), "native"),
-        (sized(32, 128, dtype=torch.float64), "cpu"),
+        (sized(32, 128), "compiled"),
+        (sized(128, 256, lengths=torch.full((128,), 100)), "compiled"),
+        (sized(32, 128, mask_h=torch.zeros(32, 128)), "compiled"),
+        (sized(32, 128, dtype=torch.float64), "torch"),
         (sized(32, 128, dtype=torch.bfloat16), "aten"),
-        (sized(32, 128, zone_h=torch.zeros(1), zone_c=torch.zeros(1)), "cpu"),
+        (sized(32, 128, zone_h=torch.zeros(1), zone_c=torch.zeros(1)), "torch"),
         (sized(128, 256, training=False), "aten"),
-        (sized(32, 128, lengths=HALF_PADDING, training=False), "native"),
-        (by_index(sized(32, 128, training=False)), "native"),
+        (sized(32, 128, lengths=HALF_PADDING, training=False), "compiled"),
+        (by_index(sized(32, 128, training=False)), "compiled"),
     ],
 )
 def test_auto_prefers_what_is_compiled(directions, expected, monkeypatch):
-    monkeypatch.setattr(native, "library", lambda: object())
+    monkeypatch.setattr(compiled, "library", lambda: object())
     assert choose("auto", directions, need_last=False) == expected
 
 
-def test_native_is_built_where_there_is_a_compiler():
+def test_compiled_is_built_where_there_is_a_compiler():
     """It is optional at install, so that without this nobody would notice that it fails to."""
     if shutil.which("gcc") is None:
         pytest.skip("no gcc here")
-    assert native.library() is not None
+    assert compiled.library() is not None
 
 
-def test_native_says_that_it_was_not_built(monkeypatch):
-    monkeypatch.setattr(native, "library", lambda: None)
+def test_compiled_says_that_it_was_not_built(monkeypatch):
+    monkeypatch.setattr(compiled, "library", lambda: None)
     inputs = make_inputs(SMALL, "lstm", torch.float32)
-    with pytest.raises(ValueError, match="backend='native' was not built when .* a C compiler"):
-        choose("native", [inputs], need_last=False)
+    with pytest.raises(ValueError, match="backend='compiled' was not built when .* a C compiler"):
+        choose("compiled", [inputs], need_last=False)
 
 
 def refuse(match, case=RAGGED, cell="lstm", backend="auto", need_last=True, **changes):
@@ -192,7 +252,7 @@ def refuse(match, case=RAGGED, cell="lstm", backend="auto", need_last=True, **ch
 
 
 def test_unknown_backend_is_refused():
-    names = "'aten', 'auto', 'cpu', 'native', 'reference', 'triton'"
+    names = "'aten', 'auto', 'compiled', 'reference', 'torch', 'triton'"
     refuse(f"backend must be one of {names}; got 'cuda'.", backend="cuda")
 
 
@@ -209,7 +269,7 @@ def test_aten_refuses_what_torch_lacks(case, cell, need_last, match):
     refuse(match, case, cell, backend="aten", need_last=need_last)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "native"])
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
 def test_other_devices_are_refused(backend):
     inputs = make_inputs(SMALL, "lstm", torch.float32)
     inputs = inputs._replace(x=inputs.x.to("meta"))
@@ -227,7 +287,7 @@ def test_other_devices_are_refused(backend):
         ([4, 7, 0, 6], "between 1 and T=7; got values from 0 to 7"),
     ],
 )
-@pytest.mark.parametrize("backend", ["aten", "cpu"])
+@pytest.mark.parametrize("backend", ["aten", "torch"])
 def test_wrong_lengths_are_refused(lengths, match, backend):
     refuse(match, lengths=torch.tensor(lengths), backend=backend, need_last=False)
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from sklstm.kernels import autograd, cuda, reference
-from sklstm.kernels.contract import CELLS, Inputs
+from sklstm.kernels import autograd, reference, triton_layer
+from sklstm.kernels.cells import CELLS
+from sklstm.kernels.contract import Inputs
 from tests.kernels.cases import CASES, Case, in_double, make_inputs, outputs_and_gradients
 from tests.kernels.triton_interpreted import HALF_TOLERANCE, assert_near
 
@@ -50,7 +51,7 @@ def on_card(inputs: Inputs) -> Inputs:
 
 
 def on_the_card(inputs):
-    outputs = autograd.run(cuda, [on_card(inputs)])[0]
+    outputs = autograd.run(triton_layer, [on_card(inputs)])[0]
     return [output.cpu() for output in outputs[:3]]
 
 
@@ -64,7 +65,7 @@ def by_definition(inputs):
 def test_card_matches_the_reference(cell, case, arithmetic, precision):
     dtype, multiplied, tolerance = ARITHMETIC[arithmetic]
     inputs = make_inputs(case, cell, dtype)
-    refused = cuda.refusal(on_card(inputs), need_last=True)
+    refused = triton_layer.refusal(on_card(inputs), need_last=True)
     if refused is not None:
         pytest.skip(f"the card {refused}")
     precision(multiplied)
@@ -80,7 +81,7 @@ def test_new_sizes_compile_nothing_anew():
     def run(n_steps, n_texts):
         inputs = on_card(make_inputs(Case(n_steps, n_texts, 5, 11), "lstm", torch.float32))
         with torch.no_grad():
-            cuda.forward(inputs, for_backward=False)
+            triton_layer.forward(inputs, for_backward=False)
 
     def n_compiled():
         return sum(len(of_device[0]) for of_device in forward_kernel.device_caches.values())

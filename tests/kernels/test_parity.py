@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from sklstm.kernels import autograd, cpu
-from sklstm.kernels.contract import CELLS
+from sklstm.kernels import autograd, torch_layer
+from sklstm.kernels.cells import CELLS
 from sklstm.kernels.dispatch import BACKENDS, lstm_layer, refusal
 from tests.kernels.cases import (
     CASES,
@@ -21,7 +21,7 @@ ON_CPU = [name for name in BACKENDS if name != "triton"]  # test_triton has the 
 
 
 #: The finest dtype of each backend.
-FINEST = dict.fromkeys(ON_CPU, torch.float64) | {"native": torch.float32}
+FINEST = dict.fromkeys(ON_CPU, torch.float64) | {"compiled": torch.float32}
 
 
 def runner(backend, need_last=True):
@@ -46,7 +46,7 @@ TRIPLES = {
 
 @pytest.fixture(params=[2**18, 44 * 7], ids=["one block", "many blocks"])
 def block_elements(request, monkeypatch):
-    monkeypatch.setattr(cpu, "BLOCK_ELEMENTS", request.param)
+    monkeypatch.setattr(torch_layer, "BLOCK_ELEMENTS", request.param)
 
 
 @pytest.mark.parametrize(("backend", "cell", "case", "dtype"), TRIPLES.values(), ids=TRIPLES)
@@ -61,7 +61,7 @@ def test_backend_matches_the_reference(backend, cell, case, dtype, block_element
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("backend", ["reference", "torch"])
 def test_prediction_gives_the_outputs_of_training(backend, cell, case, block_elements):
     inputs = make_inputs(case, cell, torch.float64)
     trained = runner(backend)(inputs)
@@ -104,18 +104,18 @@ def test_side_by_side_is_one_after_the_other(cell, n_directions, monkeypatch):
     both = [one, one._replace(reverse=True)][:n_directions]
 
     def run(inputs):
-        results = lstm_layer(both, backend="cpu", need_last=True)
+        results = lstm_layer(both, backend="torch", need_last=True)
         return [sum(result[k] for result in results) for k in range(3)]
 
     expected = outputs_and_gradients(run, one)
     with monkeypatch.context() as patch:
         patch.setattr(torch, "get_num_threads", lambda: 2)
-        assert autograd._shares_of(cpu, both) * n_directions == 2
+        assert autograd._shares_of(torch_layer, both) * n_directions == 2
         actual = outputs_and_gradients(run, one)
     assert_same(actual, expected, torch.float64)
 
 
-HALF = [("cpu", cell, dtype) for cell in CELLS for dtype in (torch.bfloat16, torch.float16)]
+HALF = [("torch", cell, dtype) for cell in CELLS for dtype in (torch.bfloat16, torch.float16)]
 HALF += [("aten", "lstm", torch.bfloat16)]
 
 
@@ -142,7 +142,7 @@ def test_half_precision_keeps_its_states_in_float32(backend, cell, dtype):
         assert error < 3 * precision, f"{name}: {error / precision:.1f} roundings"
 
 
-@pytest.mark.parametrize("backend", ["aten", "cpu"])
+@pytest.mark.parametrize("backend", ["aten", "torch"])
 def test_threads_may_change_before_the_backward(backend, monkeypatch):
     inputs = make_inputs(MANY._replace(masked=False, zoned=False), "lstm", torch.float64)
     (expected,) = torch.autograd.grad(runner(backend, False)(inputs).h.sum(), inputs.weight_hh)
@@ -157,7 +157,7 @@ def test_threads_may_change_before_the_backward(backend, monkeypatch):
 def test_autocast_casts_the_layer(cell):
     """As torch.nn.LSTM: the result is that of bfloat16 inputs; gradients keep their dtype."""
     inputs = make_inputs(CASES["ragged, unsorted"], cell, torch.float32)
-    run = runner("cpu")
+    run = runner("torch")
     with torch.autocast("cpu", torch.bfloat16):
         cast = run(inputs).h
         (grad,) = torch.autograd.grad(cast.float().sum(), inputs.weight_hh)

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from sklstm.kernels import cpu, reference
+from sklstm.kernels import reference, torch_layer
 from sklstm.kernels.autograd import LSTMLayer
-from sklstm.kernels.contract import CELLS, DIFFERENTIABLE
+from sklstm.kernels.cells import CELLS
+from sklstm.kernels.contract import DIFFERENTIABLE
 from sklstm.kernels.dispatch import lstm_layer
 from tests.kernels.cases import CASES, Case, assert_same, make_inputs, outputs_and_gradients
 
@@ -55,7 +56,7 @@ def next_states(inputs, x, h, c, zones):
     if cell == "layer_norm":
         from_x, from_h = norm(from_x, inputs.norm_ih), norm(from_h, inputs.norm_hh)
     gates = from_x + from_h + inputs.bias
-    gate = {name: gates[k * hidden : (k + 1) * hidden] for k, name in enumerate(CELLS[cell])}
+    gate = {name: gates[k * hidden : (k + 1) * hidden] for k, name in enumerate(CELLS[cell].gates)}
     p_i, p_f, p_o = (0, 0, 0) if inputs.peephole is None else inputs.peephole
     i = sigmoid(gate["i"] + p_i * c)
     f = 1 - i if cell == "coupled" else sigmoid(gate["f"] + p_f * c)
@@ -113,7 +114,7 @@ GRADCHECKED = {
 
 @pytest.mark.parametrize("case", GRADCHECKED.values(), ids=GRADCHECKED)
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("backend", [reference, cpu], ids=lambda backend: backend.__name__)
+@pytest.mark.parametrize("backend", [reference, torch_layer], ids=lambda backend: backend.__name__)
 def test_gradcheck(backend, cell, case):
     inputs = make_inputs(case, cell, torch.float64)
     tensors = [getattr(inputs, name) for name in DIFFERENTIABLE]

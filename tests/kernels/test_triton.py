@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sklstm.kernels import cuda
-from sklstm.kernels.contract import CELLS
+from sklstm.kernels import triton_layer
+from sklstm.kernels.cells import CELLS
 from tests.kernels import triton_interpreted
 from tests.kernels.cases import CASES, Case, make_inputs
 
@@ -42,6 +42,7 @@ def differences():
     return json.loads(result.stdout)
 
 
+@pytest.mark.slow  # the interpreter takes half a minute
 @needs_triton
 @pytest.mark.parametrize("name", triton_interpreted.ALL)
 def test_interpreted_kernels_match_the_reference(differences, name):
@@ -61,7 +62,8 @@ def builds():
     for capability, shared in SHARED_MEMORY.items():
 
         def largest(dtype, precision, cell, capability=capability, shared=shared):
-            hidden = cuda.largest_hidden(dtype, shared, cell)
+            has_norms = CELLS[cell].has_norms
+            hidden = triton_layer.largest_hidden(dtype, shared, has_norms=has_norms)
             return (capability, dtype, precision, hidden, cell)
 
         found += [largest(BF16, "ieee", cell) for cell in CELLS]
@@ -77,7 +79,7 @@ def builds():
 
 
 def kernels_and_arguments(cell, dtype, hidden, precision, monkeypatch):
-    """Return both kernels, each with the arguments that ``cuda.py`` launches it with."""
+    """Return both kernels, each with the arguments that ``triton_layer.py`` launches it with."""
     from sklstm.kernels import triton_backward, triton_forward
 
     caught = {}
@@ -94,8 +96,10 @@ def kernels_and_arguments(cell, dtype, hidden, precision, monkeypatch):
     case = Case(2, 3, 4, hidden, lengths=(2, 1, 1), reverse=reverse, masked=True, zoned=True)
     inputs = make_inputs(case, cell, dtype)
     with torch.no_grad():
-        outputs = cuda.forward(inputs, for_backward=True)
-        cuda.backward(inputs, outputs.saved, outputs.h, outputs.h_last, outputs.c_last, True)
+        outputs = triton_layer.forward(inputs, for_backward=True)
+        triton_layer.backward(
+            inputs, outputs.saved, outputs.h, outputs.h_last, outputs.c_last, True
+        )
     return caught
 
 
@@ -160,13 +164,14 @@ def test_compiled_kernels_fit_the_card(
 
 
 def test_the_largest_hidden_size_of_a_card():
-    def largest(dtype, cell):
-        return [cuda.largest_hidden(dtype, shared, cell) for shared in SHARED_MEMORY.values()]
+    def largest(dtype, has_norms):
+        memories = SHARED_MEMORY.values()
+        return [triton_layer.largest_hidden(dtype, m, has_norms=has_norms) for m in memories]
 
-    assert largest(BF16, "layer_norm") == [128, 128, 64]
-    assert largest(FP32, "lstm") == [64, 64, 64]
-    assert largest(FP32, "layer_norm") == [32, 32, 32]
-    assert cuda.largest_hidden(FP16, 64 * 1024, "lstm") == 0
+    assert largest(BF16, has_norms=True) == [128, 128, 64]
+    assert largest(FP32, has_norms=False) == [64, 64, 64]
+    assert largest(FP32, has_norms=True) == [32, 32, 32]
+    assert triton_layer.largest_hidden(FP16, 64 * 1024, has_norms=False) == 0
 
 
 # Refusals
@@ -175,7 +180,7 @@ def test_the_largest_hidden_size_of_a_card():
 @pytest.fixture
 def fresh():
     """Forget what was found out about devices, before and after."""
-    cached = cuda.launch_problem
+    cached = triton_layer.device_refusal
     cached.cache_clear()
     yield
     cached.cache_clear()
@@ -186,14 +191,15 @@ def card(monkeypatch, fresh):
     """Return a card that Triton can run on, as torch would describe it."""
     properties = SimpleNamespace(name="RTX 5090", shared_memory_per_block_optin=99 * 1024)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-    monkeypatch.setattr(cuda, "launch_problem", lambda device: None)
+    monkeypatch.setattr(triton_layer, "device_refusal", lambda device: None)
     return torch.device("cuda", 0)
 
 
 def inputs_on(device, dtype, hidden):
     """Return inputs of which ``refusal`` asks dtype, device and sizes; a CPU has no other."""
     x = SimpleNamespace(device=device, dtype=dtype, shape=(7, 3, 5))
-    return SimpleNamespace(x=x, sizes=(7, 3, 5, hidden), cell="lstm")
+    sizes, properties = (7, 3, 5, hidden), CELLS["lstm"]
+    return SimpleNamespace(x=x, sizes=sizes, cell="lstm", properties=properties)
 
 
 @pytest.mark.parametrize(
@@ -207,25 +213,25 @@ def inputs_on(device, dtype, hidden):
     ],
 )
 def test_what_a_card_refuses(card, dtype, hidden, sentence):
-    assert cuda.refusal(inputs_on(card, dtype, hidden), need_last=True) == sentence
+    assert triton_layer.refusal(inputs_on(card, dtype, hidden), need_last=True) == sentence
 
 
 def test_the_interpreter_refuses_what_it_cannot_compute(monkeypatch, fresh):
-    monkeypatch.setattr(cuda, "launch_problem", lambda device: None)
+    monkeypatch.setattr(triton_layer, "device_refusal", lambda device: None)
     cpu = torch.device("cpu")
-    assert cuda.refusal(inputs_on(cpu, FP32, 64), need_last=True) is None
-    assert cuda.refusal(inputs_on(cpu, BF16, 64), need_last=True) == (
+    assert triton_layer.refusal(inputs_on(cpu, FP32, 64), need_last=True) is None
+    assert triton_layer.refusal(inputs_on(cpu, BF16, 64), need_last=True) == (
         "has no bfloat16 in Triton's interpreter, which cannot multiply it"
     )
-    assert cuda.refusal(inputs_on(cpu, FP32, 65), need_last=True) == (
+    assert triton_layer.refusal(inputs_on(cpu, FP32, 65), need_last=True) == (
         "has H up to 64 for 'lstm' in torch.float32 in Triton's interpreter; got H=65"
     )
 
 
 def test_without_triton_it_says_how_to_install_it(monkeypatch, fresh):
-    monkeypatch.setattr(cuda, "find_spec", lambda name: None)
+    monkeypatch.setattr(triton_layer, "find_spec", lambda name: None)
     inputs = make_inputs(CASES["full"], "lstm", FP32)
-    assert cuda.refusal(inputs, need_last=True) == (
+    assert triton_layer.refusal(inputs, need_last=True) == (
         'needs triton, which is not installed (pip install "sklstm[triton]")'
     )
 
@@ -240,7 +246,7 @@ def machine(monkeypatch, fresh):
                 raise error
 
         block = SimpleNamespace(INTERPRETED=interpreted, probe=probe)
-        monkeypatch.setattr(cuda, "find_spec", lambda name: "found")
+        monkeypatch.setattr(triton_layer, "find_spec", lambda name: "found")
         monkeypatch.setitem(sys.modules, "sklstm.kernels.triton_block", block)
         monkeypatch.setattr("sklstm.kernels.triton_block", block, raising=False)
         monkeypatch.setattr(torch.version, "cuda", cuda_version)
@@ -273,12 +279,12 @@ def machine(monkeypatch, fresh):
 )
 def test_why_triton_cannot_run(machine, found, device, sentence):
     machine(**found)
-    assert cuda.launch_problem(torch.device(device)) == sentence
+    assert triton_layer.device_refusal(torch.device(device)) == sentence
 
 
 def test_a_broken_triton_is_named(monkeypatch, fresh):
-    monkeypatch.setattr(cuda, "find_spec", lambda name: "found")
+    monkeypatch.setattr(triton_layer, "find_spec", lambda name: "found")
     monkeypatch.setitem(sys.modules, "sklstm.kernels.triton_block", None)
     monkeypatch.delattr("sklstm.kernels.triton_block", raising=False)
-    problem = cuda.launch_problem(torch.device("cuda"))
+    problem = triton_layer.device_refusal(torch.device("cuda"))
     assert problem.startswith("cannot import triton: ")

@@ -9,8 +9,8 @@ import json
 import torch
 from torch import Tensor
 
-from sklstm.kernels import autograd, cuda, reference
-from sklstm.kernels.contract import CELLS
+from sklstm.kernels import autograd, reference, triton_layer
+from sklstm.kernels.cells import CELLS
 from tests.kernels.cases import (
     CASES,
     Case,
@@ -44,11 +44,11 @@ HALF_TOLERANCE = 1e-2
 def difference(cell: str, case: Case, dtype: torch.dtype) -> str | None:
     """Return the message of the first difference, or None."""
     inputs = make_inputs(case, cell, dtype)
-    refused = cuda.refusal(inputs, need_last=True)
+    refused = triton_layer.refusal(inputs, need_last=True)
     if refused is not None:
         return f"refused: {refused}"
     try:
-        actual = outputs_and_gradients(lambda own: autograd.run(cuda, [own])[0][:3], inputs)
+        actual = outputs_and_gradients(lambda own: autograd.run(triton_layer, [own])[0][:3], inputs)
         expected = outputs_and_gradients(
             lambda own: autograd.run(reference, [own])[0][:3], in_double(inputs)
         )
@@ -78,7 +78,7 @@ def assert_near(actual: dict[str, Tensor], expected: dict[str, Tensor], toleranc
 def assert_predicts_the_same(inputs, trained):
     """Without a backward the same numbers come out, and nothing is saved."""
     with torch.no_grad():
-        predicted = cuda.forward(inputs, for_backward=False)
+        predicted = triton_layer.forward(inputs, for_backward=False)
     assert predicted.saved == ()
     for name in ("h_last", "c_last"):
         torch.testing.assert_close(getattr(predicted, name), trained[name], rtol=0, atol=0)

@@ -4,8 +4,8 @@ import torch
 
 from sklstm.lstm import LSTM
 from sklstm.model.generation import forward_reader, sample
-from sklstm.text.vectorizer import BOUNDARY, PADDING, UNKNOWN
-from tests.network.test_language_network import build
+from sklstm.text.special_tokens import BOUNDARY, PADDING, UNKNOWN
+from tests.builders import build_language_network as build
 
 
 def draw(network=None, prompt=(BOUNDARY,), seed=0, **settings):
@@ -20,7 +20,7 @@ def test_same_seed_gives_the_same_texts():
     assert [t.tolist() for t in draw(network)] != [t.tolist() for t in draw(network, seed=1)]
 
 
-def test_texts_hold_words_alone_and_end_in_time():
+def test_texts_hold_words_only_and_end_in_time():
     for text in draw(n_texts=200):
         assert 1 <= len(text) <= 12
         assert not {PADDING, UNKNOWN, BOUNDARY} & set(text.tolist())
@@ -46,7 +46,7 @@ def test_temperature_0_takes_the_most_probable_word():
         assert logits.argmax() == ids[t + 1, 0]
 
 
-def test_words_come_as_often_as_they_are_probable():
+def test_words_are_drawn_as_often_as_they_are_probable():
     network = build()
     first = [int(text[0]) for text in draw(network, n_texts=20_000, max_tokens=1, temperature=0.7)]
     reader = forward_reader(network.lstm)

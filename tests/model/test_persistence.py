@@ -33,7 +33,7 @@ def test_weights_need_not_lie_side_by_side(tmp_path):
     assert torch.equal(read_model(tmp_path / "m", kind="model")[0]["a"], WEIGHTS["a"].T)
 
 
-def test_a_failed_save_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
+def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     path = tmp_path / "m.safetensors"
     write(path, number=1)
     with pytest.raises(TypeError, match="which is no data"):

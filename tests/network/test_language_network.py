@@ -5,32 +5,14 @@ from torch import nn
 
 from sklstm.network.language_network import (
     Candidates,
-    LSTMLanguageNetwork,
     log_frequencies,
     sampled_softmax_loss,
 )
-from sklstm.text.vectorizer import PADDING
+from sklstm.text.special_tokens import PADDING
+from sklstm.text.windows import inclusion_shares, sample_ids
+from tests.builders import build_language_network as build
 
 N_IDS = 13
-
-
-def build(**settings):
-    defaults = {
-        "n_ids": N_IDS,
-        "embedding_dim": 5,
-        "hidden_size": 7,
-        "num_layers": 1,
-        "bidirectional": True,
-        "cell": "lstm",
-        "dropout": 0.0,
-        "backend": "auto",
-        "precision": "float32",
-        "generator": torch.Generator().manual_seed(0),
-    }
-    network = LSTMLanguageNetwork(**defaults | settings)
-    with torch.no_grad():
-        network.bias.normal_(generator=torch.Generator().manual_seed(1))
-    return network
 
 
 def draw_ids(n_steps=6, n_texts=3, seed=0):
@@ -80,14 +62,12 @@ def test_chunks_make_no_difference(monkeypatch):
 
 
 def test_on_average_the_sampled_sum_is_the_full_one():
-    from sklstm.text.windows import draw, inclusion_shares
-
     rng = np.random.default_rng(0)
     shares = inclusion_shares(np.arange(N_IDS) ** 2, 5)
     weights = np.exp(np.random.default_rng(1).normal(size=N_IDS))
     sums = []
     for _ in range(5000):
-        drawn = draw(shares, rng)
+        drawn = sample_ids(shares, rng)
         sums.append((weights[drawn] / shares[drawn]).sum())
     assert np.mean(sums) == pytest.approx(weights[1:].sum(), rel=0.02)
 
@@ -114,14 +94,14 @@ def test_probabilities_of_all_words_sum_to_one_and_the_padding_has_none():
     torch.testing.assert_close(total, torch.tensor(1.0))
 
 
-def test_a_text_is_as_probable_alone_as_beside_longer_ones():
+def test_a_text_is_as_probable_alone_as_in_a_batch_with_longer_ones():
     network, ids = build().eval(), draw_ids()
     ids[4:, 1] = PADDING
-    beside = network.log_probabilities(ids, torch.tensor([6, 4, 6]))
+    in_batch = network.log_probabilities(ids, torch.tensor([6, 4, 6]))
     alone = network.log_probabilities(ids[:4, 1:2], torch.tensor([4]))
-    torch.testing.assert_close(beside[0, :3, 1], alone[0, :, 0])
-    torch.testing.assert_close(beside[1, :3, 1], alone[1, :, 0])
-    assert (beside[:, 3:, 1] == 0)[0].all()
+    torch.testing.assert_close(in_batch[0, :3, 1], alone[0, :, 0])
+    torch.testing.assert_close(in_batch[1, :3, 1], alone[1, :, 0])
+    assert (in_batch[:, 3:, 1] == 0)[0].all()
 
 
 def test_one_direction_may_have_several_layers_and_dropout():
@@ -135,8 +115,7 @@ def test_one_direction_may_have_several_layers_and_dropout():
 
 def test_biases_start_at_the_frequencies_of_the_words():
     counts = np.array([0, 4, 2, 10])
-    network = build(n_ids=4)
-    network.reset_parameters(log_frequencies(counts))
+    network = build(n_ids=4, log_frequency=log_frequencies(counts))
     assert network.bias.exp().tolist() == pytest.approx([1 / 20, 5 / 20, 3 / 20, 11 / 20])
 
 
@@ -149,7 +128,7 @@ def test_bfloat16_is_near_float32():
     torch.testing.assert_close(*losses, rtol=0.02, atol=0.02)
 
 
-def test_weights_of_the_network_belong_to_it_alone():
+def test_building_leaves_torchs_random_state_unchanged():
     torch.manual_seed(0)
     state = torch.get_rng_state()
     build()

@@ -1,4 +1,4 @@
-"""Texts cut into rows or sentences, and put together again."""
+"""Texts cut into sentences, and merged again."""
 
 import numpy as np
 import pytest
@@ -10,31 +10,16 @@ from sklstm.network.sentences import (
     GOES_ON,
     SHORT,
     Merge,
-    find_rows,
+    cut_out,
     find_sentences,
     mark_tokens,
-    rearrange,
 )
 
-LENGTHS = torch.tensor([11, 1, 8, 12, 4])
-N_STEPS = 13  # one more than the longest text has, and no multiple of any width
 
-
-@pytest.mark.parametrize("width", [1, 4, 5, 11, 40])
-def test_rows_hold_the_pieces_of_the_texts(width):
-    rows = find_rows(LENGTHS, n_steps=N_STEPS, width=width, device="cpu")
-    pieces = {
-        tuple((torch.arange(first, min(first + width, n)) * 5 + text).tolist())
-        for text, n in enumerate(LENGTHS.tolist())
-        for first in range(0, n, width)
-    }
-    assert rows.cut.shape == (width, len(pieces)) and rows.join.shape == (N_STEPS, 5)
-    columns = zip(rows.cut.T.tolist(), rows.lengths.tolist(), strict=True)
-    assert {tuple(column[:n]) for column, n in columns} == pieces
+def test_cut_out_reads_the_steps_that_an_index_names():
     x = torch.arange(13 * 5 * 2).view(13, 5, 2)
-    back = rearrange(rearrange(x, rows.cut), rows.join)
-    live = torch.arange(N_STEPS).unsqueeze(1) < LENGTHS
-    assert torch.equal(back[live], x[live])
+    step, text = torch.tensor([[3, 12], [0, 7], [3, 0]]), torch.tensor([[4, 1], [0, 2], [4, 3]])
+    assert torch.equal(cut_out(x, step * 5 + text), x[step, text])
 
 
 @pytest.mark.parametrize(
@@ -136,7 +121,7 @@ def test_sentences_of_a_batch_are_those_of_each_text():
         assert group.lengths.max() <= max(SHORT, 2 * group.lengths.min() - 1)
 
 
-def test_evidence_is_merged_by_weights_that_are_alike_at_first():
+def test_sentences_are_merged_by_weights_that_are_equal_at_first():
     live = torch.tensor([[1, 1], [1, 0], [1, 0]]).bool().unsqueeze(2)
     sentences = torch.arange(24.0).view(3, 2, 4) / 10
     merge = Merge(4)

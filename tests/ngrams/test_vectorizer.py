@@ -10,7 +10,6 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from sklstm import SequenceVectorizer
-from sklstm.datasets import load_docstrings
 from sklstm.ngrams.naive_bayes import NaiveBayesLogisticRegression
 from sklstm.ngrams.vectorizer import NgramVectorizer, make_ngram_classifier
 from sklstm.text.tokenizers import tokenize
@@ -36,9 +35,8 @@ def by_scikit_learn(texts, others):
     return [sparse.hstack([pairs[0][k], 0.5 * pairs[1][k]]) for k in range(2)]
 
 
-def test_features_are_those_of_scikit_learn():
-    texts = load_docstrings().data
-    texts, others = texts[:300], texts[300:400]
+def test_features_are_those_of_scikit_learn(docstrings):
+    texts, others = docstrings.data[:300], docstrings.data[300:400]
     expected, expected_others = by_scikit_learn(texts, others)
     vectorizer = NgramVectorizer()
     features = vectorizer.fit_transform(texts)
@@ -77,7 +75,7 @@ def test_few_and_short_texts(texts):
     assert np.isfinite(features.toarray()).all()
 
 
-def test_the_given_vectorizer_says_what_a_token_is_and_is_left_alone():
+def test_the_given_vectorizer_says_what_a_token_is_and_is_not_fitted():
     given = SequenceVectorizer(lowercase=False, max_length=1, max_features=1)
     vectorizer = NgramVectorizer(given).fit(["Good day", "good day"])
     assert set(vectorizer.token_places_) == {"Good", "good", "day"}

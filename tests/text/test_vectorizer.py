@@ -10,8 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer
 
 from sklstm import SequenceVectorizer
-from sklstm.datasets import load_docstrings
-from sklstm.text import vectorizer
+from sklstm.text import reading
 from sklstm.text.tokenizers import TOKEN_PATTERN
 from tests.conftest import TEXTS
 
@@ -100,7 +99,7 @@ def test_vocabulary_is_that_of_count_vectorizer(parameters):
     texts = [*TEXTS, "Café au lait", "CAFÉ !"]
     counter = CountVectorizer(**({"token_pattern": r"(?u)\b\w+\b"} | parameters))
     ours = SequenceVectorizer(**({"token_pattern": r"(?u)\b\w+\b"} | parameters))
-    with warnings.catch_warnings():  # token_pattern beside a tokenizer
+    with warnings.catch_warnings():  # token_pattern together with a tokenizer
         warnings.simplefilter("ignore", UserWarning)
         assert set(ours.fit(texts).vocabulary_) == set(counter.fit(texts).vocabulary_)
 
@@ -189,8 +188,9 @@ READINGS = [
 
 @pytest.mark.filterwarnings("ignore:The parameter 'token_pattern' will not be used:UserWarning")
 @pytest.mark.parametrize("parameters", READINGS, ids=str)
-def test_reading_is_that_of_the_analyzer(parameters):
-    texts = [*random_texts(2000, seed=0), *TEXTS, *load_docstrings().data[:50]]
+@pytest.mark.parametrize("n_texts", [200, pytest.param(2000, marks=pytest.mark.slow)])
+def test_reading_is_that_of_the_analyzer(parameters, n_texts, docstrings):
+    texts = [*random_texts(n_texts, seed=0), *TEXTS, *docstrings.data[:50]]
     fitted = SequenceVectorizer(**parameters, max_length=None, max_features=None)
     ids, offsets = fitted.fit_ragged(texts)
     expected = read_by_analyzer(texts, fitted)
@@ -199,7 +199,7 @@ def test_reading_is_that_of_the_analyzer(parameters):
         row or [1] for row in expected
     ]
     np.testing.assert_array_equal(fitted.transform_ragged(texts)[0], ids)
-    unseen = random_texts(1000, seed=1)
+    unseen = random_texts(n_texts // 2, seed=1)
     ids, offsets = fitted.transform_ragged(unseen)
     expected = [row or [1] for row in read_by_analyzer(unseen, fitted)]
     assert [row.tolist() for row in np.split(ids, offsets[1:-1])] == expected
@@ -241,15 +241,15 @@ def test_white_space_of_the_pattern_is_that_of_split():
     assert len(re.findall(r"\S", characters)) == len(kept)
 
 
-def test_words_are_forgotten_when_there_are_too_many(monkeypatch):
+def test_the_cache_of_words_is_emptied_when_it_is_full(monkeypatch):
     ids = SequenceVectorizer().fit_transform(TEXTS)
-    monkeypatch.setattr(vectorizer, "MOST_REMEMBERED", 3)
+    monkeypatch.setattr(reading, "MOST_CACHED", 3)
     np.testing.assert_array_equal(SequenceVectorizer().fit_transform(TEXTS), ids)
 
 
 @pytest.mark.parametrize("limits", [{"min_df": 2}, {"max_df": 0.2}, {"min_df": 0.01, "max_df": 9}])
-def test_limits_count_texts_not_tokens(limits):
-    texts = load_docstrings().data[:120]
+def test_limits_count_texts_not_tokens(limits, docstrings):
+    texts = docstrings.data[:120]
     counter = CountVectorizer(token_pattern=TOKEN_PATTERN, **limits).fit(texts)
     fitted = SequenceVectorizer(max_features=None, **limits).fit(texts)
     assert set(fitted.vocabulary_) == set(counter.vocabulary_)
@@ -273,10 +273,14 @@ def test_before_fit():
         (
             {"min_df": 5},
             ["a b", "c"],
-            "No token of the 2 texts stands in min_df=5 texts or more, so the vocabulary is empty. "
+            "No token occurs in at least min_df=5 of the 2 texts, so the vocabulary is empty. "
             "Lower min_df.",
         ),
-        ({"max_df": 0.4}, ["a", "a"], "more than max_df=0.4 of them, .* Lower min_df or raise max"),
+        (
+            {"max_df": 0.4},
+            ["a", "a"],
+            "more than max_df=0.4 of the 2 texts, .* Lower min_df or raise",
+        ),
         (
             {"min_df": 2},
             ["", " "],

@@ -2,8 +2,14 @@ import numpy as np
 import pytest
 
 from sklstm.text.batching import RaggedIds
-from sklstm.text.vectorizer import BOUNDARY, PADDING
-from sklstm.text.windows import TrainingWindows, add_boundaries, draw, enclose, inclusion_shares
+from sklstm.text.special_tokens import BOUNDARY, PADDING
+from sklstm.text.windows import (
+    TrainingWindows,
+    add_both_boundaries,
+    add_boundaries,
+    inclusion_shares,
+    sample_ids,
+)
 
 TEXTS = RaggedIds(np.array([5, 6, 7, 3, 8, 4], dtype=np.int32), np.array([0, 3, 4, 6]))
 
@@ -20,9 +26,9 @@ def test_a_boundary_stands_before_each_text():
     assert stream.dtype == np.int32
 
 
-def test_enclosed_texts_have_a_boundary_on_both_sides():
-    enclosed = enclose(TEXTS)
-    texts = [t.tolist() for t in np.split(enclosed.ids, enclosed.offsets[1:-1])]
+def test_both_boundaries_stand_before_and_after_each_text():
+    both = add_both_boundaries(TEXTS)
+    texts = [t.tolist() for t in np.split(both.ids, both.offsets[1:-1])]
     assert texts == [[2, 5, 6, 7, 2], [2, 3, 2], [2, 8, 4, 2]]
 
 
@@ -86,13 +92,13 @@ def test_shares_below_one_follow_the_power_of_the_counts():
 def test_more_negatives_than_ids_are_all_of_them():
     shares = inclusion_shares(np.array([0, 3, 1, 9]), 100)
     assert shares.tolist() == [0, 1, 1, 1]
-    assert draw(shares, np.random.default_rng(0)).tolist() == [1, 2, 3]
+    assert sample_ids(shares, np.random.default_rng(0)).tolist() == [1, 2, 3]
 
 
 def test_draws_come_as_often_as_their_shares_and_never_twice():
     rng = np.random.default_rng(0)
     shares = inclusion_shares(np.array([0, 1, 2, 3, 50, 100, 20, 7]), 3)
-    draws = [draw(shares, rng) for _ in range(4000)]
+    draws = [sample_ids(shares, rng) for _ in range(4000)]
     assert all(len(set(ids.tolist())) == len(ids) == 3 for ids in draws)
     frequency = np.bincount(np.concatenate(draws), minlength=8) / len(draws)
     assert frequency == pytest.approx(shares, abs=0.03)

@@ -1,4 +1,4 @@
-"""Texts moved to where the network errs most: by how far, whereto, and what is trained on."""
+"""Texts moved to where the network errs most: how far, in which direction, and to what end."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,24 @@ import torch
 from skorch.callbacks import Callback, Freezer, GradientNormClipping
 
 from sklstm import LSTMTextClassifier
-from sklstm.network.text_network import Embedded
+from sklstm.network.encoder import Embedded
 from sklstm.text.batching import Batch
-from sklstm.training.adversarial import Adversary, divergence, scale_like
-from sklstm.training.loop import build_net, train
+from sklstm.training.adversarial import Adversarial, choose_step, scale_like
+from sklstm.training.loop import train
+from sklstm.training.steps import Supervised
+from tests.builders import (
+    LONG_IDS,
+    LONG_LENGTHS,
+    SENTENCES,
+    build_network,
+    build_small_net,
+    make_batches,
+    make_task,
+    make_training,
+)
 from tests.conftest import TINY
-from tests.network.test_text_network import LONG_IDS, LONG_LENGTHS, build
-from tests.training.test_loop import SETTINGS, batches, settings
 
+TASK = make_task()
 LIVE = (LONG_IDS != 0).unsqueeze(2)
 BATCH = Batch(
     LONG_LENGTHS, LONG_IDS, torch.tensor([0, 2, 1, 1, 0]), torch.tensor([1.5, 0.5, 1.0, 2.0, 0.25])
@@ -23,16 +33,20 @@ DROPOUTS = {
     "embedding_dropout": 0.3,
     "word_dropout": 0.2,
     "recurrent_dropout": 0.2,
-    "backend": "cpu",
+    "backend": "torch",
 }
 
 
-def losses_of(logits):
-    return torch.nn.functional.cross_entropy(logits, BATCH.targets, reduction="none")
+def losses_of(outputs):
+    return torch.nn.functional.cross_entropy(outputs, BATCH.targets, reduction="none")
 
 
-def loss_of(logits):
-    return (losses_of(logits) * BATCH.weights).mean()
+def loss_of(outputs):
+    return (losses_of(outputs) * BATCH.weights).mean()
+
+
+def make_step(share, virtual_share):
+    return Adversarial(TASK, share, virtual_share)
 
 
 def random_like(x, seed=1):
@@ -40,8 +54,8 @@ def random_like(x, seed=1):
 
 
 def confident(**changes):
-    """Return a network whose answers hang on the texts, and the embedded texts."""
-    network = build(**changes).double()
+    """Return a network whose outputs depend much on the texts, and the embedded texts."""
+    network = build_network(**changes).double()
     with torch.no_grad():
         for parameter in (network.embedding.weight, network.head.weight):
             parameter.mul_(5.0)
@@ -62,7 +76,7 @@ def gradient(network, x, loss):
 
 
 @pytest.mark.parametrize("size", [1.0, 1e-30])
-def test_a_move_has_its_share_of_each_texts_norm_and_leaves_padding_alone(size):
+def test_a_move_has_its_share_of_each_texts_norm_and_leaves_padding_unchanged(size):
     x = random_like(torch.empty(17, 5, 4), 0)
     move = scale_like(size * random_like(x), x, 0.05, LIVE)
     norms = torch.linalg.vector_norm(move, dim=(0, 2))
@@ -70,7 +84,7 @@ def test_a_move_has_its_share_of_each_texts_norm_and_leaves_padding_alone(size):
     assert not move[~LIVE.expand_as(move)].any()
 
 
-def test_a_text_without_direction_stays_where_it_is():
+def test_a_text_without_direction_is_not_moved():
     x = random_like(torch.empty(17, 5, 4), 0)
     direction = random_like(x)
     direction[:, 2] = 0.0
@@ -78,7 +92,7 @@ def test_a_text_without_direction_stays_where_it_is():
     assert not move[:, 2].any() and move[0, [0, 1, 3, 4]].all()
 
 
-# Whereto
+# In which direction
 
 
 def test_the_move_raises_the_loss_as_its_gradient_says_and_more_than_chance():
@@ -103,25 +117,17 @@ def test_the_move_raises_the_loss_as_its_gradient_says_and_more_than_chance():
     torch.testing.assert_close(rises[1e-4], 1e-4 * norms[0] * norms[1], rtol=0.01, atol=0)
 
 
-def test_divergence_matches_numpy():
-    logits, moved = (random_like(torch.empty(4, 3).double(), k) for k in (0, 1))
-    p, q = logits.softmax(1).numpy(), moved.softmax(1).numpy()
-    expected = (p * np.log(p / q)).sum(axis=1)
-    np.testing.assert_allclose(divergence(logits, moved).numpy(), expected, rtol=1e-5)
-    assert not divergence(logits, logits).abs().max() > 1e-6
-
-
-def test_the_virtual_direction_changes_the_answer_more_than_chance():
+def test_the_virtual_direction_changes_the_outputs_more_than_chance():
     """The moves that the network is trained on are read from the passes it makes."""
     network, _ = confident()
-    passes = passes_of(network, Adversary(0.0, 0.05))
+    passes = passes_of(network, make_step(0.0, 0.05))
     clean, search, moved = passes
     with torch.no_grad():
-        logits = classify(network, clean)
-        found = divergence(logits, classify(network, moved))
+        outputs = classify(network, clean)
+        found = TASK.divergence(outputs, classify(network, moved))
         for k in range(20):
             move = scale_like(random_like(clean, k), clean, 0.05, LIVE)
-            by_chance = divergence(logits, classify(network, clean + move))
+            by_chance = TASK.divergence(outputs, classify(network, clean + move))
             # In the five dimensions of a single token, chance finds as good a direction.
             assert (found > by_chance)[LONG_LENGTHS > 1].all()
     for passed, share in ((search, 0.01), (moved, 0.05)):
@@ -129,13 +135,13 @@ def test_the_virtual_direction_changes_the_answer_more_than_chance():
         torch.testing.assert_close(norms[0], share * norms[1])
 
 
-def passes_of(network, adversary):
+def passes_of(network, step):
     """Return the embedded texts of each pass of a step."""
     seen, read = [], network.read
     network.read = lambda embedded, *others: (
         seen.append(embedded.vectors.detach().clone()) or read(embedded, *others)
     )
-    adversary.accumulate_gradients(network, BATCH, loss_of)
+    step(network, BATCH)
     del network.read
     return seen
 
@@ -143,24 +149,23 @@ def passes_of(network, adversary):
 # What is trained on
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, DROPOUTS, {"segments": 4}, {"cell": "layer_norm"}], ids=str
-)
-@pytest.mark.parametrize("adversary", [Adversary(0.05, 0), Adversary(0, 0.05), Adversary(0.1, 0.2)])
-def test_gradients_are_those_of_the_sum(adversary, changes):
+@pytest.mark.parametrize("changes", [{}, DROPOUTS, SENTENCES, {"cell": "layer_norm"}], ids=str)
+@pytest.mark.parametrize("shares", [(0.05, 0), (0, 0.05), (0.1, 0.2)])
+def test_gradients_are_those_of_the_sum(shares, changes):
+    step = make_step(*shares)
     network, _ = confident(**changes)
     before = network.generator.get_state()
-    passes = passes_of(network, adversary)
+    passes = passes_of(network, step)
     grads = {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
     network.zero_grad()
     network.generator.set_state(before)
-    total, logits = adversary.accumulate_gradients(network, BATCH, loss_of)
+    total, outputs = step(network, BATCH)
 
-    # The same by hand: all passes with one lot of masks, the moves as constants.
+    # The same by hand: all passes with the same masks, the moves as constants.
     network.zero_grad()
     network.generator.set_state(before)
     x = network.embed(LONG_IDS).each()
-    if adversary.virtual:
+    if step.virtual_share:
         torch.empty(x.shape, dtype=x.dtype).normal_(generator=network.generator)
     masks = network.generator.get_state()
 
@@ -170,30 +175,30 @@ def test_gradients_are_those_of_the_sum(adversary, changes):
 
     clean = again(passes[0])
     losses = [loss_of(clean)]
-    if adversary.adversarial:
+    if step.share:
         losses.append(loss_of(again(passes[1])))
-    if adversary.virtual:
-        divergences = divergence(clean.detach(), again(passes[-1]))
+    if step.virtual_share:
+        divergences = TASK.divergence(clean.detach(), again(passes[-1]))
         losses.append((divergences * BATCH.weights).mean())
     sum(losses).backward()
-    torch.testing.assert_close(logits, clean.detach())
+    torch.testing.assert_close(outputs, clean.detach())
     torch.testing.assert_close(total, sum(losses).detach())
-    assert not total.requires_grad and not logits.requires_grad
+    assert not total.requires_grad and not outputs.requires_grad
     for name, parameter in network.named_parameters():
         torch.testing.assert_close(grads[name], parameter.grad, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_masks_are_those_of_a_training_without():
-    """After a step the generator stands where it stands after a plain one."""
-    plain, network = build(**DROPOUTS), build(**DROPOUTS)
+    """After a step the generator is in the state that it has after a plain one."""
+    plain, network = build_network(**DROPOUTS), build_network(**DROPOUTS)
     plain(LONG_IDS, LONG_LENGTHS)
-    Adversary(0.05, 0.0).accumulate_gradients(network, BATCH, loss_of)
+    make_step(0.05, 0.0)(network, BATCH)
     assert torch.equal(plain.generator.get_state(), network.generator.get_state())
 
 
-@pytest.mark.parametrize("adversary", [Adversary(0.02, 0), Adversary(0, 0.02), Adversary(0.1, 0.1)])
-def test_rows_that_stay_behind_come_to_the_same(adversary):
-    """A callback that looks at gradients gets dense ones; the weights come out alike."""
+@pytest.mark.parametrize("shares", [(0.02, 0), (0, 0.02), (0.1, 0.1)])
+def test_rows_that_lag_end_at_the_same(shares):
+    """A callback that reads gradients gets dense ones; the weights become the same."""
     seen = []
 
     class Spy(Callback):
@@ -201,26 +206,26 @@ def test_rows_that_stay_behind_come_to_the_same(adversary):
             seen.extend(p.grad.is_sparse for _, p in named_parameters if p.grad is not None)
 
     callbacks = [Spy(), GradientNormClipping(1e9)]
-    plain = build_net(settings(), adversary=adversary, ema=0.9, **SETTINGS)
-    spied = build_net(
-        settings(), adversary=adversary, ema=0.9, user_callbacks=callbacks, **SETTINGS
-    )
+    plain = build_small_net(step=make_step(*shares), ema=0.9)
+    spied = build_small_net(step=make_step(*shares), ema=0.9, callbacks=callbacks)
     for net in (plain, spied):
-        train(net, batches(), max_epochs=3)
+        train(net, make_batches(), n_epochs=3)
     assert seen and not any(seen)
     for one, other in zip(plain.module_.parameters(), spied.module_.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
+def test_the_settings_choose_the_step():
+    assert choose_step(TASK, make_training()) == Supervised(TASK)
+    for shares in ((0.1, 0.0), (0.0, 0.2), (0.1, 0.2)):
+        settings = make_training(adversarial=shares[0], virtual_adversarial=shares[1])
+        assert choose_step(TASK, settings) == make_step(*shares)
+
+
 def test_a_frozen_embedding_stays():
-    net = build_net(
-        settings(),
-        adversary=Adversary(0.05, 0.05),
-        user_callbacks=[Freezer("embedding.*")],
-        **SETTINGS,
-    )
+    net = build_small_net(step=make_step(0.05, 0.05), callbacks=[Freezer("embedding.*")])
     before = [parameter.detach().clone() for parameter in net.module_.parameters()]
-    train(net, batches(), max_epochs=1)
+    train(net, make_batches(), n_epochs=1)
     for (name, parameter), old in zip(net.module_.named_parameters(), before, strict=True):
         assert torch.equal(parameter, old) == (name == "embedding.weight")
 
@@ -234,7 +239,7 @@ BOTH = {"adversarial": 0.05, "virtual_adversarial": 0.05}
     "changes",
     [
         {"adversarial": 0.05},
-        {"virtual_adversarial": 0.05, "segments": 4},
+        {"virtual_adversarial": 0.05, "read_by": "sentence"},
         BOTH | {"precision": "bfloat16", "dropout": 0.2},
         BOTH | {"cell": "peephole", "zoneout": 0.1, "label_smoothing": 0.2, "num_layers": 2},
         BOTH | {"backend": "reference", "attention": "dot", "pooling": ("last", "attention")},
@@ -242,7 +247,7 @@ BOTH = {"adversarial": 0.05, "virtual_adversarial": 0.05}
     ],
     ids=str,
 )
-def test_it_learns_repeats_and_answers_one_by_one(tiny, texts, labels, changes):
+def test_it_learns_repeats_and_predicts_one_by_one(tiny, texts, labels, changes):
     model = tiny.set_params(max_epochs=12, **changes).fit(texts, labels)
     assert model.score(texts, labels) >= 0.8
     probabilities = model.predict_proba(texts)
@@ -255,7 +260,7 @@ def test_it_learns_repeats_and_answers_one_by_one(tiny, texts, labels, changes):
     assert without.loss_curve_ != model.loss_curve_
 
 
-def test_it_goes_on_in_portions_and_heeds_weights(tiny, texts, labels):
+def test_it_resumes_in_portions_and_uses_weights(tiny, texts, labels):
     tiny.set_params(**BOTH).partial_fit(texts, labels, classes=["neg", "pos"])
     for _ in range(15):
         tiny.partial_fit(texts, labels)
@@ -265,7 +270,7 @@ def test_it_goes_on_in_portions_and_heeds_weights(tiny, texts, labels):
     assert (tiny.predict(texts) == "neg").mean() > 0.9
 
 
-def test_it_makes_the_answers_hang_less_on_small_moves(texts, labels):
+def test_the_outputs_depend_less_on_small_moves(texts, labels):
     """What it is for: at the end of the training a move of this size costs less."""
     network_of = {}
     for share in (0.0, 0.2):
@@ -285,8 +290,8 @@ def rise_of_loss(network, model, texts, labels):
     targets = torch.as_tensor(labels[:10] == "pos").long()
 
     def loss(x):
-        logits = network.classify(network.read(Embedded(x), ids, lengths))
-        return torch.nn.functional.cross_entropy(logits, targets)
+        outputs = network.classify(network.read(Embedded(x), ids, lengths))
+        return torch.nn.functional.cross_entropy(outputs, targets)
 
     x = network.embed(ids).each().detach().requires_grad_()
     before = loss(x)

@@ -1,4 +1,4 @@
-"""Rows that stay behind end where AdamW would have brought them step by step."""
+"""Rows that lag end where AdamW would have brought them step by step."""
 
 import copy
 
@@ -14,7 +14,7 @@ DECAY = 0.97
 
 
 class Pair:
-    """The same embedding under torch's AdamW with an average beside it, and under ours."""
+    """The same embedding under torch's AdamW, averaged separately, and under ours."""
 
     def __init__(self, average=DECAY, eps=1e-8, dtype=torch.float64, n_ids=60):
         torch.manual_seed(0)
@@ -46,8 +46,8 @@ class Pair:
             share = (1 - DECAY) / (1 - DECAY**self.n_steps)
             self.average.lerp_(self.theirs.weight.detach(), share)
 
-    def rest(self, n_steps):
-        """Freeze both for so many updates, in which the average goes on."""
+    def freeze(self, n_steps):
+        """Freeze both for so many updates, which count for the average."""
         for embedding in (self.theirs, self.ours):
             embedding.weight.requires_grad_(False)
         for _ in range(n_steps):
@@ -74,10 +74,10 @@ class Pair:
 
 
 @pytest.mark.parametrize("average", [None, DECAY])
-@pytest.mark.parametrize("max_behind", [0, 7, 1000])
-def test_rows_make_up_for_all_they_missed(average, max_behind, monkeypatch):
-    """Without eps the numbers are the same; rounding alone is between them."""
-    monkeypatch.setattr(optimizer, "MAX_STEPS_BEHIND", max_behind)
+@pytest.mark.parametrize("max_lag", [0, 7, 1000])
+def test_rows_catch_up_with_all_they_missed(average, max_lag, monkeypatch):
+    """Without eps the numbers are the same up to rounding."""
+    monkeypatch.setattr(optimizer, "MAX_LAG", max_lag)
     monkeypatch.setattr(optimizer, "ROWS_AT_ONCE", 25)  # three parts
     pair = Pair(average, eps=1e-30)
     for n_steps in (1, 5, 90):
@@ -85,7 +85,7 @@ def test_rows_make_up_for_all_they_missed(average, max_behind, monkeypatch):
         pair.check(atol=1e-11)
 
 
-def test_the_usual_eps_and_single_precision_cost_little():
+def test_the_usual_eps_and_single_precision_change_little():
     pair = Pair(dtype=torch.float32)
     pair.run(200)
     pair.check(atol=1e-5)
@@ -93,7 +93,7 @@ def test_the_usual_eps_and_single_precision_cost_little():
     assert moved > 0.1  # ten thousand times as much
 
 
-def test_rows_without_a_gradient_do_stay_behind():
+def test_rows_without_a_gradient_do_lag():
     pair = Pair()
     pair.run(1)
     earlier = pair.ours.weight.detach().clone()
@@ -109,7 +109,7 @@ def test_momentum_may_change_between_steps():
 
 
 def test_a_state_that_is_saved_and_loaded_meanwhile():
-    """As skorch's Checkpoint and LoadInitState do, behind our callback."""
+    """As skorch's Checkpoint and LoadInitState do, after our callback."""
     pair = Pair(None, eps=1e-30)
     pair.run(10)
     state = copy.deepcopy(pair.lazy.state_dict())
@@ -157,32 +157,32 @@ def test_a_frozen_embedding_stays():
 
 @pytest.mark.parametrize("average", [None, DECAY])
 @pytest.mark.parametrize("n_first", [0, 1, 30])
-def test_an_embedding_may_thaw_and_freeze_again(average, n_first):
-    """Frozen updates count for the average alone, whose rows stand apart from the weights'."""
+def test_an_embedding_may_unfreeze_and_freeze_again(average, n_first):
+    """Frozen updates count for the average only, whose rows differ from the weights."""
     pair = Pair(average, eps=1e-30)
     pair.run(n_first)
-    for n_rests in (1, 8):
-        pair.rest(n_rests)
+    for n_frozen in (1, 8):
+        pair.freeze(n_frozen)
         pair.run(20)
     pair.check(atol=1e-11)
-    pair.rest(5)
+    pair.freeze(5)
     pair.check(atol=1e-11)
     assert pair.lazy.rows.n_steps == n_first + 40 < pair.n_steps
 
 
-def test_resting_rows_are_averaged_when_someone_asks(monkeypatch):
+def test_frozen_rows_are_averaged_when_someone_asks(monkeypatch):
     """Not at each update, which would cost a pass over the vocabulary."""
     pair = Pair(eps=1e-30)
     pair.run(10)
-    pair.rest(1)
+    pair.freeze(1)
     before = pair.lazy.rows.average.clone()
-    pair.rest(3)
+    pair.freeze(3)
     assert torch.equal(pair.lazy.rows.average, before)
     pair.check(atol=1e-11)
     assert not torch.equal(pair.lazy.rows.average, before)
 
 
-def test_whoever_predicts_meanwhile_reads_rows_that_have_made_up():
+def test_whoever_predicts_meanwhile_reads_rows_that_have_caught_up():
     pair = Pair(eps=1e-30)
     pair.run(30)
     pair.ours.eval()
@@ -205,7 +205,7 @@ def test_reading_without_a_step_changes_nothing():
     pair.check(atol=1e-11)
 
 
-def test_a_later_begin_goes_on_from_the_moments():
+def test_a_later_begin_resumes_the_moments():
     pair = Pair(None, eps=1e-30)
     pair.run(8)
     pair.lazy.finish()
@@ -215,7 +215,7 @@ def test_a_later_begin_goes_on_from_the_moments():
     pair.check(atol=1e-11)
 
 
-def test_rows_that_were_read_make_up_once_a_step():
+def test_rows_that_were_read_catch_up_once_a_step():
     """Also with padding among them, which gets no gradient and is never moved."""
     torch.manual_seed(0)
     embedding = nn.Embedding(9, 3, padding_idx=0)
@@ -231,7 +231,7 @@ def test_rows_that_were_read_make_up_once_a_step():
     assert not embedding.weight[0].any()
 
 
-def test_other_weights_are_updated_as_ever_and_a_closure_is_called():
+def test_other_weights_are_updated_as_usual_and_a_closure_is_called():
     torch.manual_seed(0)
     embedding, linear = nn.Embedding(9, 3), nn.Linear(3, 1)
     parameters = [*embedding.parameters(), *linear.parameters()]

@@ -1,3 +1,5 @@
+"""Where a fit starts: from a language model, or from the fit before."""
+
 import copy
 import pickle
 from collections import UserDict
@@ -13,9 +15,11 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from skorch.callbacks import Callback
 
 from sklstm import LSTMLanguageModel, LSTMTextClassifier, SequenceVectorizer
+from sklstm.training.start import Fresh, Pretrained, Resumed, find_start
+from tests.builders import build_network
 from tests.conftest import LABELS, TEXTS
 
-TINY = {"baseline": None, "max_epochs": 2, "batch_size": 8, "lr": 0.01, "random_state": 0}
+TINY = {"blend": None, "max_epochs": 2, "batch_size": 8, "lr": 0.01, "random_state": 0}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,7 @@ def path(model, tmp_path):
 
 
 def weights_of(classifier):
-    network = classifier.net_.module_
+    network = classifier.model_.network
     return {
         "embedding": network.embedding.weight,
         **{name: weight for name, weight in network.lstm.named_parameters()},
@@ -40,6 +44,80 @@ def weights_of(classifier):
 
 def fitted(pretrained, **settings):
     return LSTMTextClassifier(pretrained=pretrained, **TINY | settings).fit(TEXTS, LABELS)
+
+
+# The three starts, by themselves
+
+
+def test_the_start_is_chosen_by_what_there_is(model):
+    unfitted = LSTMTextClassifier(pretrained=model, **TINY)
+    assert type(find_start(LSTMTextClassifier(), resume=True)) is Fresh
+    assert type(find_start(unfitted, resume=True)) is Pretrained
+    once = fitted(model)
+    assert type(find_start(once, resume=False)) is Pretrained
+    assert type(find_start(once, resume=True)) is Resumed
+
+
+def test_a_fresh_start_knows_nothing_but_parameters():
+    start = find_start(LSTMTextClassifier(hidden_size=7, random_state=3), resume=False)
+    assert start.task is None and start.history == [] and start.moments == {}
+    assert start.network_settings().hidden_size == 7
+    assert start.network_settings().embedding_dim == 128  # what "auto" is without word vectors
+    (rng, generator), (same, same_generator) = start.generators(), start.generators()
+    assert rng.random() == same.random()
+    assert torch.equal(generator.get_state(), same_generator.get_state())
+
+
+def test_a_resumed_start_has_weights_masks_and_order_of_the_earlier_fit(model):
+    earlier = fitted(model)
+    start = find_start(earlier, resume=True)
+    learnt = earlier.model_
+    assert start.task is learnt.task and start.blend is learnt.blend
+    assert start.network_settings() == learnt.network.settings
+    n_ids = learnt.network.embedding.num_embeddings
+    rng, generator = start.generators()
+    assert rng is not learnt.rng and generator is not learnt.network.generator
+    sizes = {"n_ids": n_ids, "n_outputs": 2, "pooling": learnt.network.settings.pooling}
+    network = build_network(1, **sizes, embedding_dim=6, hidden_size=5)
+    start.load_into(network)
+    for (name, one), other in zip(
+        network.named_parameters(), learnt.network.parameters(), strict=True
+    ):
+        assert torch.equal(one, other) and one is not other, name
+    assert torch.equal(network.generator.get_state(), learnt.network.generator.get_state())
+    assert rng.random() == copy.deepcopy(learnt.rng).random()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"hidden_size": 6},
+            "hidden_size must stay 5, as in the fit that warm_start or partial_fit resumes; got 6. "
+            "Use fit with warm_start=False to start anew.",
+        ),
+        (
+            {"embeddings": {"good": np.ones(6)}},
+            "embeddings must be given to the first fit; got them for a network that was fitted "
+            "without. Use fit with warm_start=False to start anew.",
+        ),
+    ],
+    ids=str,
+)
+def test_what_contradicts_the_earlier_fit_is_refused(settings, sentence):
+    estimator = fitted(None, embedding_dim=6, hidden_size=5)
+    with pytest.raises(ValueError) as caught:
+        find_start(estimator.set_params(**settings), resume=True)
+    assert str(caught.value) == sentence
+
+
+def test_what_is_no_language_model_is_refused_by_a_fit_that_resumes_too():
+    estimator = fitted(None, embedding_dim=6, hidden_size=5).set_params(pretrained=3)
+    with pytest.raises(TypeError, match="path of one that was saved; got int."):
+        estimator.partial_fit(TEXTS, LABELS)
+
+
+# Classifiers that start from a language model
 
 
 def test_the_classifier_starts_exactly_from_the_model(model):
@@ -68,13 +146,25 @@ def test_a_fit_changes_neither_the_model_nor_its_vectorizer(model):
     assert model.vectorizer_.max_length == 256
 
 
+class Rates(Callback):
+    """Notes the learning rates and the decays that the optimiser has at the end."""
+
+    def on_train_end(self, net, **kwargs):
+        groups = net.optimizer_.param_groups
+        self.seen_ = {(round(group["lr"], 9), group["weight_decay"]) for group in groups}
+
+
 def rates_of(classifier):
-    groups = classifier.net_.optimizer_.param_groups
-    return {(round(group["lr"], 9), group["weight_decay"]) for group in groups}
+    return dict(classifier.model_.callbacks)["rates"].seen_
 
 
 def test_weights_of_the_model_may_learn_more_slowly(model):
-    slow = {"lr_schedule": None, "lr": 0.5, "layer_lr_decay": 0.3}
+    slow = {
+        "lr_schedule": None,
+        "lr": 0.5,
+        "layer_lr_decay": 0.3,
+        "callbacks": [("rates", Rates())],
+    }
     expected = {(0.5, 0.0), (0.5, 0.01), (0.15, 0.0), (0.15, 0.01), (0.045, 0.01)}
     estimator = fitted(model, **slow)
     assert rates_of(estimator) == expected
@@ -95,43 +185,43 @@ class Trained(Callback):
             self.epochs_.append(parts)
 
 
-def thawed(classifier):
-    return dict(classifier.net_.callbacks_)["trained"].epochs_
+def trained_parts(classifier):
+    return dict(classifier.model_.callbacks)["trained"].epochs_
 
 
 GRADUAL = {"gradual_unfreezing": True, "max_epochs": 4, "callbacks": [("trained", Trained())]}
 ALL = {"head", "lstm", "embedding"}
 
 
-def test_a_model_thaws_from_the_head_down(model):
-    assert thawed(fitted(model, **GRADUAL)) == [{"head"}, {"head", "lstm"}, ALL]
+def test_a_model_unfreezes_from_the_head_down(model):
+    assert trained_parts(fitted(model, **GRADUAL)) == [{"head"}, {"head", "lstm"}, ALL]
     frozen = fitted(model, **GRADUAL | {"freeze_embeddings": True, "max_epochs": 2})
-    assert thawed(frozen) == [{"head"}, {"head", "lstm"}]
-    assert torch.equal(frozen.net_.module_.embedding.weight, model.network_.embedding.weight)
+    assert trained_parts(frozen) == [{"head"}, {"head", "lstm"}]
+    assert torch.equal(frozen.model_.network.embedding.weight, model.network_.embedding.weight)
     vectors = fitted(None, embeddings={"good": np.ones(6)}, num_layers=2, **GRADUAL)
-    assert thawed(vectors) == [{"head"}, {"head", "lstm"}, ALL]
+    assert trained_parts(vectors) == [{"head"}, {"head", "lstm"}, ALL]
 
 
-def test_early_stopping_and_automatic_epochs_wait_for_all_to_thaw(model, monkeypatch):
+def test_early_stopping_and_automatic_epochs_wait_until_all_is_trained(model, monkeypatch):
     gradual = GRADUAL | {"max_epochs": "auto"}
-    judged = {"validation_fraction": 0.3, "n_iter_no_change": 1, "ema": None}
-    stopped = fitted(model, **gradual | judged | {"lr": 1e-30})
+    validated = {"validation_fraction": 0.3, "n_iter_no_change": 1, "ema": None}
+    stopped = fitted(model, **gradual | validated | {"lr": 1e-30})
     assert stopped.n_iter_ == 4  # the third epoch is the first to count
-    monkeypatch.setattr("sklstm.training.loop.AUTO_UPDATES", 1)
+    monkeypatch.setattr("sklstm.training.schedule.AUTO_UPDATES", 1)
     assert fitted(model, **gradual, early_stopping=False).n_iter_ == 5
     assert fitted(model, max_epochs="auto", early_stopping=False).n_iter_ == 3
 
 
-def test_going_on_trains_all_at_once(model):
+def test_resuming_trains_all_at_once(model):
     estimator = fitted(model, warm_start=True, **GRADUAL)
-    assert thawed(estimator.set_params(max_epochs=1).fit(TEXTS, LABELS)) == [ALL]
-    assert thawed(estimator.partial_fit(TEXTS, LABELS)) == [ALL]
+    assert trained_parts(estimator.set_params(max_epochs=1).fit(TEXTS, LABELS)) == [ALL]
+    assert trained_parts(estimator.partial_fit(TEXTS, LABELS)) == [ALL]
     anew = clone(estimator).partial_fit(TEXTS, LABELS, classes=["neg", "pos"])
-    assert thawed(anew) == [ALL]
+    assert trained_parts(anew) == [ALL]
 
 
 @pytest.mark.parametrize("settings", [{}, {"adversarial": 0.02, "virtual_adversarial": 0.02}])
-def test_thawing_is_repeatable_and_kept_by_clones_and_pickles(model, settings):
+def test_unfreezing_is_repeatable_and_kept_by_clones_and_pickles(model, settings):
     estimator = fitted(model, **GRADUAL | {"layer_lr_decay": 0.4}, **settings)
     assert estimator.get_params()["layer_lr_decay"] == 0.4
     assert estimator.get_params()["gradual_unfreezing"] is True
@@ -156,8 +246,8 @@ def test_thawing_is_repeatable_and_kept_by_clones_and_pickles(model, settings):
         ),
         (
             {"gradual_unfreezing": True},
-            "max_epochs must be at least 3 with gradual_unfreezing=True, which thaws one layer an "
-            "epoch; got 2. Raise it, or set gradual_unfreezing=False.",
+            "max_epochs must be at least 3 with gradual_unfreezing=True, which unfreezes one layer "
+            "an epoch; got 2. Raise it, or set gradual_unfreezing=False.",
         ),
         (
             {"gradual_unfreezing": True, "freeze_embeddings": True, "max_epochs": 1},
@@ -169,7 +259,7 @@ def test_thawing_is_repeatable_and_kept_by_clones_and_pickles(model, settings):
     ],
     ids=str,
 )
-def test_what_cannot_thaw_is_refused_and_loses_nothing(model, settings, sentence):
+def test_what_cannot_unfreeze_is_refused_and_loses_nothing(model, settings, sentence):
     estimator = fitted(model)
     before, source = estimator.predict_proba(TEXTS), np.random.RandomState(0)
     with pytest.raises(ValueError) as caught:
@@ -208,7 +298,7 @@ def test_how_much_is_read_of_a_text_is_the_classifiers(model):
     assert set_later.fit(TEXTS, LABELS).vectorizer_.max_length == 2
 
 
-def test_going_on_keeps_what_was_learnt(model):
+def test_resuming_keeps_what_was_learnt(model):
     first = fitted(model, warm_start=True)
     before = {name: weight.clone() for name, weight in weights_of(first).items()}
     first.set_params(lr=1e-30, ema=None, early_stopping=False).fit(TEXTS, LABELS)
@@ -216,7 +306,7 @@ def test_going_on_keeps_what_was_learnt(model):
     assert not torch.equal(weights_of(first)["embedding"], model.network_.embedding.weight)
 
 
-def test_partial_fit_starts_from_the_model_and_goes_on(model):
+def test_partial_fit_starts_from_the_model_and_resumes(model):
     estimator = LSTMTextClassifier(pretrained=model, **TINY | {"lr": 1e-30})
     estimator.partial_fit(TEXTS, LABELS, classes=["neg", "pos"])
     assert torch.equal(weights_of(estimator)["embedding"], model.network_.embedding.weight)
@@ -245,7 +335,7 @@ def test_a_fitted_classifier_pickles(model):
         ),
         (
             {"vectorizer": SequenceVectorizer(min_df=2, max_length=5)},
-            "vectorizer may differ from the language model's in max_length and keep alone, where "
+            "vectorizer may differ from the language model's in max_length and keep only, where "
             "pretrained is given; got another min_df. Leave it out, or fit",
         ),
         (
@@ -257,7 +347,7 @@ def test_a_fitted_classifier_pickles(model):
             {"pretrained": FrozenEstimator(SequenceVectorizer())},
             "a FrozenEstimator of one or the path of one that was saved; got SequenceVectorizer.",
         ),
-        ({"pretrained": 3}, "The 'pretrained' parameter of LSTMTextClassifier must be"),
+        ({"pretrained": 3}, "path of one that was saved; got int."),
     ],
     ids=str,
 )
@@ -271,7 +361,7 @@ def test_contradictions_are_refused_and_lose_nothing(model, settings, sentence):
 
 
 def test_sizes_that_agree_may_be_given(model):
-    assert fitted(model, hidden_size=5, embedding_dim=6).net_.module_.lstm.hidden_size == 5
+    assert fitted(model, hidden_size=5, embedding_dim=6).model_.network.lstm.hidden_size == 5
 
 
 def test_a_vectorizer_of_another_class_is_refused(model):
@@ -299,18 +389,18 @@ def test_a_vocabulary_may_be_of_any_kind(words, others):
         fitted(model, vectorizer=SequenceVectorizer(vocabulary=others))
 
 
-def test_word_vectors_beside_it_are_refused_and_its_embedding_may_be_frozen(model):
-    with pytest.raises(ValueError, match="embeddings cannot be given beside pretrained"):
+def test_word_vectors_together_with_it_are_refused_and_its_embedding_may_be_frozen(model):
+    with pytest.raises(ValueError, match="embeddings and pretrained cannot be given together"):
         fitted(model, embeddings={"good": np.ones(6)})
     frozen = fitted(model, freeze_embeddings=True)
-    assert torch.equal(frozen.net_.module_.embedding.weight, model.network_.embedding.weight)
+    assert torch.equal(frozen.model_.network.embedding.weight, model.network_.embedding.weight)
 
 
-def test_the_baseline_has_the_tokens_of_the_language_model():
+def test_the_member_has_the_tokens_of_the_language_model():
     by_characters = SequenceVectorizer(analyzer="char")
     model = LSTMLanguageModel(vectorizer=by_characters, embedding_dim=6, hidden_size=5)
     model.set_params(max_epochs=1, random_state=0).fit(TEXTS)
-    tokens = fitted(model, baseline="auto").baseline_[0].token_places_
+    tokens = fitted(model, blend="ngrams").member_[0].token_places_
     assert tokens and all(len(token) == 1 for token in tokens)
 
 

@@ -1,0 +1,139 @@
+/* One direction of an LSTM layer in float32: the recurrence, forward and backward.
+
+   Torch's operators cannot compute a step's product, the gates' activations and the new states in
+   one go, without memory between them and without a return to Python between the steps. This file
+   does. Torch computes the products that do not depend on the recurrence (the input's, the gradients
+   of the weights). Each thread has its own texts and runs all their steps, so that the threads wait
+   for each other once a call. The meaning of every field is in compiled.py. */
+
+#include <stdint.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+typedef struct {
+    int64_t n_steps, n_texts, hidden, reverse, n_threads, instructions;
+    const int64_t *lengths;   /* (B,) */
+    const int64_t *order;     /* (B,) the texts from the longest on */
+    const int64_t *first_row; /* (B,) the row of a text's first token; its others follow */
+    const float *mask;        /* (B, H) multiplies the states on their way to the next step; or null */
+    float *forward_panels, *backward_panels; /* weight_hh, packed */
+    const float *h0, *c0;     /* (B, H) */
+    /* forward */
+    const float *projected;   /* rows of 4H: the input's share of the gates */
+    const int64_t *source;    /* (N,) the row of ``projected`` of a token; null: the same row */
+    float *gates;             /* (N, 4H) the activations; null: not kept */
+    float *c;                 /* (N, H) the cell states; null: not kept */
+    float *h_in;              /* (N, H) the masked state before each token, at first that of the
+                                 first tokens; null: not kept, and there is no mask */
+    float *out;               /* (T, B, H) the states, by strides */
+    int64_t out_step, out_text;
+    float *c_last;            /* (B, H) holds c0 at first */
+    /* backward */
+    const float *grad;        /* (T, B, H) the gradient of ``out``, by strides */
+    int64_t grad_step, grad_text;
+    float *dh, *dc;           /* (B, H) the gradients of the last states, in the end of the first */
+    float *d;                 /* (N, 4H) the gradients of the gates */
+    float *grad_bias;         /* (n_threads, 4H) */
+} Layer;
+
+/* What a text reads at a step: its token and the one before it, in the direction of reading, and
+   the rows of the token and of those read before and after it. */
+typedef struct { int64_t token, before, row, row_before, row_after; } Place;
+
+static inline Place place_of(const Layer *layer, int64_t text, int64_t step) {
+    const int64_t ahead = layer->reverse ? -1 : 1;
+    Place place;
+    place.token = layer->reverse ? layer->lengths[text] - 1 - step : step;
+    place.before = place.token - ahead;
+    place.row = layer->first_row[text] + place.token;
+    place.row_before = place.row - ahead;
+    place.row_after = place.row + ahead;
+    return place;
+}
+
+static inline float *out_of(const Layer *layer, int64_t text, int64_t token) {
+    return layer->out + token * layer->out_step + text * layer->out_text;
+}
+
+/* How many texts a thread has. */
+static inline int64_t count_of(const Layer *layer, int64_t thread, int64_t n_threads) {
+    return (layer->n_texts - thread + n_threads - 1) / n_threads;
+}
+
+static void clear_padding(const Layer *layer, int64_t thread, int64_t n_threads) {
+    for (int64_t text = thread; text < layer->n_texts; text += n_threads)
+        for (int64_t token = layer->lengths[text]; token < layer->n_steps; token++)
+            memset(out_of(layer, text, token), 0, layer->hidden * sizeof(float));
+}
+
+#if defined(__x86_64__)
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,fma")
+#define NAME(x) avx512_##x
+#define WIDTH 16
+#define ROWS 6
+#include "compiled_steps.h"
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#define NAME(x) avx2_##x
+#define WIDTH 8
+#define ROWS 3
+#include "compiled_steps.h"
+#pragma GCC pop_options
+#endif
+
+#define NAME(x) plain_##x
+#define WIDTH 4
+#if defined(__aarch64__)
+#define ROWS 6
+#else
+#define ROWS 3
+#endif
+#include "compiled_steps.h"
+
+typedef void (*Steps)(const Layer *, int64_t thread, int64_t n_threads);
+typedef struct {
+    Steps forward, backward;
+    void (*pack)(const Layer *, const float *);
+} Instructions;
+
+static const Instructions INSTRUCTIONS[] = {
+    {plain_forward, plain_backward, plain_pack},
+#if defined(__x86_64__)
+    {avx2_forward, avx2_backward, avx2_pack},
+    {avx512_forward, avx512_backward, avx512_pack},
+#endif
+};
+
+/* The best entry of INSTRUCTIONS that this processor has; all before it work as well. */
+int64_t sklstm_instructions(void) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
+        return 2;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
+#endif
+    return 0;
+}
+
+static void run(const Layer *layer, Steps steps) {
+#ifdef _OPENMP
+#pragma omp parallel num_threads(layer->n_threads)
+    steps(layer, omp_get_thread_num(), omp_get_num_threads());
+#else
+    steps(layer, 0, 1);
+#endif
+}
+
+void sklstm_pack(const Layer *layer, const float *weight_hh) {
+    INSTRUCTIONS[layer->instructions].pack(layer, weight_hh);
+}
+void sklstm_forward(const Layer *layer) { run(layer, INSTRUCTIONS[layer->instructions].forward); }
+void sklstm_backward(const Layer *layer) { run(layer, INSTRUCTIONS[layer->instructions].backward); }

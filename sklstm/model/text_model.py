@@ -1,0 +1,98 @@
+"""TextModel: all that was learnt."""
+
+import copy
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklstm.model.blending import Blend
+from sklstm.model.prediction import compute_outputs, compute_pooled, predict_in_chunks
+from sklstm.network.encoder import Encoder
+from sklstm.tasks import Task
+from sklstm.text.batching import RaggedIds
+from sklstm.text.vectorizer import SequenceVectorizer
+
+
+@dataclass(eq=False)
+class TextModel:
+    """All that was learnt: what predicts, and what resuming needs.
+
+    Parameters
+    ----------
+    vectorizer : SequenceVectorizer
+        Turns texts into ids.
+    network : LSTMTextNetwork or LSTMLanguageNetwork
+        The trained network, with its settings and the generator of its dropout.
+    task : Task or None
+        What y is; None of a language model.
+    blend : Blend
+        How the outputs of the network become a prediction.
+    history : list of dict
+        What was recorded of each epoch.
+    rng : numpy.random.Generator or None
+        The generator of the order of the texts, as the training left it.
+    moments : dict of str to dict
+        The optimiser's moments of each weight, where a later call needs them.
+    coverage : tuple of two floats, or None
+        Shares of the tokens of the training texts and of the vocabulary that had word vectors.
+    callbacks : list of (str, Callback)
+        The user's callbacks, as the training left them.
+    """
+
+    vectorizer: SequenceVectorizer
+    network: Encoder
+    task: Task | None = None
+    blend: Blend = field(default_factory=Blend)
+    history: list[dict] = field(default_factory=list)
+    rng: np.random.Generator | None = None
+    moments: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    coverage: tuple[float, float] | None = None
+    callbacks: list[tuple] = field(default_factory=list)
+
+    def encode(self, texts: list[str]) -> RaggedIds:
+        """Return the ids of texts."""
+        return RaggedIds(*self.vectorizer.transform_ragged(texts))
+
+    def outputs(self, texts: list[str]) -> np.ndarray:
+        """Return the outputs of network and ensemble member together, (n_texts, n_outputs)."""
+
+        def predict(chunk):
+            outputs = compute_outputs(self.network, self.encode(chunk))
+            return self.blend.apply(outputs, chunk, self.task)
+
+        return predict_in_chunks(texts, predict)
+
+    def pooled(self, texts: list[str]) -> np.ndarray:
+        """Return the pooled representation of texts, (n_texts, n_pooled)."""
+        return predict_in_chunks(texts, lambda t: compute_pooled(self.network, self.encode(t)))
+
+    @property
+    def loss_curve(self) -> list[float]:
+        """Mean training loss of each epoch."""
+        return [float(row["train_loss"]) for row in self.history]
+
+    @property
+    def validation_scores(self) -> list[float]:
+        """Score of each epoch on the validation texts, higher is better; empty without such."""
+        return [
+            row.get("valid_score", -row["valid_loss"])
+            for row in self.history
+            if "valid_loss" in row
+        ]
+
+    def __getstate__(self):
+        """Return the fields, the network on the CPU, so that a pickle can be read without a GPU."""
+        device = self.network.embedding.weight.device
+        state = dict(vars(self))
+        if device.type != "cpu":
+            state["network"] = copy.deepcopy(self.network).cpu()
+        return state | {"device": str(device)}
+
+    def __setstate__(self, state):
+        """Take the fields; put the network back on its device where this machine has it."""
+        device = torch.device(state.pop("device"))
+        vars(self).update(state)
+        if device.type == "cuda" and torch.cuda.is_available():
+            self.network.to(device)

@@ -1,0 +1,95 @@
+"""What each parameter may be: every constraint once, for all estimators."""
+
+from inspect import signature
+from numbers import Integral, Real
+
+from sklearn.metrics import get_scorer_names
+
+from sklstm.checks import HasMethods, Interval, StrOptions
+from sklstm.kernels.cells import CELLS
+from sklstm.kernels.dispatch import BACKENDS
+from sklstm.network.pooling import POOLINGS
+from sklstm.text.vectorizer import SequenceVectorizer
+from sklstm.training.schedule import SCHEDULES
+
+AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
+SHARE = Interval(Real, 0, 1, closed="left")
+NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
+
+TEXT = {
+    "vectorizer": [SequenceVectorizer, None],
+    "blend": [StrOptions({"ngrams"}), HasMethods(["fit", "predict_proba"]), None],
+}
+
+NETWORK = {
+    "embedding_dim": [AT_LEAST_1, StrOptions({"auto"})],
+    "hidden_size": [AT_LEAST_1],
+    "num_layers": [AT_LEAST_1],
+    "bidirectional": ["boolean"],
+    "cell": [StrOptions(set(CELLS))],
+    "attention": [StrOptions({"dot"}), None],
+    "pretrained": "no_validation",  # by training.start, which knows language models
+    "read_by": [StrOptions({"sentence"}), None],
+    "pooling": [StrOptions(set(POOLINGS)), tuple, list],
+    "embeddings": "no_validation",  # by text.word_vectors
+    "freeze_embeddings": ["boolean"],
+}
+
+REGULARISATION = {
+    "dropout": [SHARE],
+    "embedding_dropout": [SHARE],
+    "word_dropout": [SHARE],
+    "input_dropout": [SHARE],
+    "recurrent_dropout": [SHARE],
+    "weight_dropout": [SHARE],
+    "zoneout": [SHARE],
+    "weight_decay": [NOT_NEGATIVE],
+    "label_smoothing": [SHARE],
+    "adversarial": [SHARE],
+    "virtual_adversarial": [SHARE],
+    "ema": [Interval(Real, 0, 1, closed="neither"), None],
+}
+
+TRAINING = {
+    "n_negatives": [AT_LEAST_1],
+    "window": [Interval(Integral, 2, None, closed="left")],
+    "lr": [Interval(Real, 0, None, closed="neither")],
+    "lr_schedule": [StrOptions(set(SCHEDULES)), None],
+    "layer_lr_decay": [Interval(Real, 0, 1, closed="right")],
+    "gradual_unfreezing": ["boolean"],
+    "batch_size": [AT_LEAST_1],
+    "max_epochs": [AT_LEAST_1, StrOptions({"auto"})],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "n_iter_no_change": [AT_LEAST_1],
+    "tol": [NOT_NEGATIVE],
+    "scoring": [StrOptions(set(get_scorer_names())), callable, None],
+    "class_weight": [StrOptions({"balanced"}), dict, None],
+    "warm_start": ["boolean"],
+    "calibrate": ["boolean"],
+    "callbacks": [list, None],
+}
+
+MACHINE = {
+    "device": [str],
+    "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+    "backend": [StrOptions({"auto", *BACKENDS})],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
+
+CONSTRAINTS = TEXT | NETWORK | REGULARISATION | TRAINING | MACHINE
+
+
+def constrain(init, **own) -> dict:
+    """Return the constraints of an estimator's parameters; ``own`` ones replace the common ones.
+
+    Parameters
+    ----------
+    init : function
+        The ``__init__`` of the estimator.
+    **own : list
+        Constraints that hold for this estimator only.
+    """
+    names = [name for name in signature(init).parameters if name != "self"]
+    return {name: own[name] if name in own else CONSTRAINTS[name] for name in names}

@@ -1,0 +1,222 @@
+"""What the estimators of texts do alike: the story of ``fit``, and what a model shows."""
+
+from operator import attrgetter
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from sklstm.checks import check_same_length, check_sample_weight, check_texts, fit_context
+from sklstm.network.pooling import check_pooling
+from sklstm.tasks import Task
+from sklstm.text.examples import Examples
+from sklstm.text.vectorizer import SequenceVectorizer
+from sklstm.text.word_vectors import check_embeddings
+from sklstm.training.adversarial import choose_step
+from sklstm.training.fitting import Fitting
+from sklstm.training.loop import wrap_net
+from sklstm.training.settings import TrainingSettings
+from sklstm.training.start import find_start
+
+
+class TextEstimator(BaseEstimator):
+    """An estimator of texts: its parameters, and what it has learnt as ``model_``.
+
+    All other learnt attributes are properties of ``model_``. Subclasses document parameters and
+    attributes; this class holds verbs only.
+    """
+
+    vectorizer_ = property(attrgetter("model_.vectorizer"), doc="The fitted vectorizer.")
+    history_ = property(attrgetter("model_.history"), doc="What was recorded of each epoch.")
+    loss_curve_ = property(attrgetter("model_.loss_curve"), doc="Training loss of each epoch.")
+
+    @property
+    def n_iter_(self):
+        """Number of epochs trained."""
+        return len(self.model_.history)
+
+    @property
+    def net_(self):
+        """The skorch net around the trained network, with its history; made anew each time."""
+        model = self.model_
+        return wrap_net(
+            model.network, callbacks=model.callbacks, history=model.history, moments=model.moments
+        )
+
+    def set_params(self, **params):
+        """Set parameters, those of the vectorizer as ``vectorizer__<name>``.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter.
+        """
+        nested = {name for name in params if name.startswith("vectorizer__")}
+        if nested and params.get("vectorizer", self.vectorizer) is None:
+            values = {name.removeprefix("vectorizer__"): params[name] for name in nested}
+            others = {name: value for name, value in params.items() if name not in nested}
+            params = others | {"vectorizer": SequenceVectorizer().set_params(**values)}
+        return super().set_params(**params)
+
+    def __sklearn_tags__(self):
+        """Tell scikit-learn that texts come in."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.one_d_array = True
+        return tags
+
+
+class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextEstimator):
+    """An estimator that learns from labelled texts; a subclass says what y is.
+
+    It does so by two methods: ``_check_y(y, name)`` returns checked labels as an array, and
+    ``_make_task(labels, known)`` returns their task, that of the earlier task ``known`` if given.
+    """
+
+    member_ = property(attrgetter("model_.blend.member"), doc="The fitted ensemble member.")
+    temperature_ = property(
+        attrgetter("model_.blend.temperature"), doc="What the network's outputs are divided by."
+    )
+    blend_weights_ = property(
+        attrgetter("model_.blend.weights"), doc="The weights of network and member."
+    )
+    validation_scores_ = property(
+        attrgetter("model_.validation_scores"), doc="Validation score of each epoch."
+    )
+
+    @property
+    def embedding_coverage_(self):
+        """Share of the tokens of the training texts that had word vectors; None without these."""
+        return self.model_.coverage and self.model_.coverage[0]
+
+    @property
+    def vocabulary_coverage_(self):
+        """Share of the vocabulary that had word vectors; None without these."""
+        return self.model_.coverage and self.model_.coverage[1]
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None):
+        """Learn vocabulary and network from texts and their labels.
+
+        Interrupting it with Ctrl-C keeps the best weights so far and warns.
+
+        Parameters
+        ----------
+        X : iterable of str of length n_texts
+            The texts: a list, array, series, table of one column.
+        y : array-like of shape (n_texts,)
+            Their labels.
+        sample_weight : array-like of shape (n_texts,) or None
+            Weight of each text in the loss.
+        X_val, y_val : as X and y, or None
+            Validation texts to use instead of some held out from X.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument or a parameter is not what it must be. An earlier fit stays as it was.
+        """
+        self._check_parameters()
+        start = find_start(self, resume=self.warm_start)
+        task, examples = self._read(X, y, sample_weight, start.task)
+        held_out = self._read_validation(X_val, y_val, task)
+        with Fitting(self, start, task) as fitting:
+            everything, train, held_out = fitting.split(examples, held_out)
+            vectorizer, batches = fitting.vectorize(train)
+            validation = fitting.validate_by(held_out, vectorizer)
+            member = fitting.fit_member(everything, train, validation, vectorizer)
+            network = fitting.build_network(vectorizer)
+            trained = fitting.train(
+                network, choose_step(task, fitting.settings), batches, validation
+            )
+            blend = fitting.blend(network, member, validation)
+            self.model_ = fitting.model(vectorizer, network, trained, blend=blend)
+        return self
+
+    def _fit_one_pass(self, X, y, sample_weight, start, known):
+        """Train one epoch: ``fit`` without held-out texts, which keeps the blend."""
+        task, examples = self._read(X, y, sample_weight, known)
+        settings = TrainingSettings.of(self).for_one_pass()
+        with Fitting(self, start, task, settings) as fitting:
+            _, train, _ = fitting.split(examples)
+            vectorizer, batches = fitting.vectorize(train)
+            network = fitting.build_network(vectorizer)
+            trained = fitting.train(network, choose_step(task, fitting.settings), batches)
+            self.model_ = fitting.model(vectorizer, network, trained, blend=start.blend)
+        return self
+
+    def transform(self, X):
+        """Return the pooled representation of the texts, as features for other estimators.
+
+        Parameters
+        ----------
+        X : iterable of str of length n_texts
+            The texts.
+
+        Returns
+        -------
+        features : ndarray of shape (n_texts, n_pooled), float32
+        """
+        check_is_fitted(self)
+        return self.model_.pooled(check_texts(X))
+
+    def _outputs(self, X):
+        """Return the outputs of network and member together, (n_texts, n_outputs)."""
+        check_is_fitted(self)
+        return self.model_.outputs(check_texts(X))
+
+    @property
+    def _n_features_out(self):
+        return self.model_.network.n_pooled
+
+    def _check_parameters(self):
+        """Check all parameters."""
+        self._validate_params()  # scikit-learn leaves it out from the second partial_fit on
+        check_pooling(self.pooling)
+        check_embeddings(self.embeddings)
+
+    def _read(
+        self, X, y, sample_weight=None, known: Task | None = None, names=("X", "y")
+    ) -> tuple[Task, Examples]:
+        """Return what y is, and the texts with their targets and weights."""
+        texts, labels = check_texts(X, name=names[0]), self._check_y(y, name=names[1])
+        check_same_length(texts, labels, names=names)
+        task = self._make_task(labels, known)
+        targets = task.encode(labels, name=names[1])
+        examples = Examples(texts, targets, check_sample_weight(sample_weight, n_texts=len(texts)))
+        # Texts of weight 0 must not even shape the vocabulary.
+        kept = examples.weights > 0
+        return task, examples if kept.all() else examples.take(np.flatnonzero(kept))
+
+    def _read_validation(self, X_val, y_val, task):
+        """Return the validation texts that were given, or None."""
+        if (X_val is None) != (y_val is None):
+            raise ValueError(
+                "X_val and y_val must be given together; "
+                f"got {'X_val' if y_val is None else 'y_val'} only."
+            )
+        return (
+            None if X_val is None else self._read(X_val, y_val, None, task, ("X_val", "y_val"))[1]
+        )
+
+    def __sklearn_tags__(self):
+        """Tell scikit-learn that the features are float32 whatever comes in."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags

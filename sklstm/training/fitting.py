@@ -1,0 +1,179 @@
+"""One fit: the verbs from texts to a TextModel, in the order in which they are called."""
+
+import numpy as np
+from torch import nn
+
+from sklstm.model.blending import Blend, expect_weights, fit_blend
+from sklstm.model.text_model import TextModel
+from sklstm.model.validation import Validation
+from sklstm.network.precision import check_precision, resolve_device
+from sklstm.network.sentences import mark_tokens
+from sklstm.network.text_network import LSTMTextNetwork
+from sklstm.ngrams.member import choose_member, fit_and_validate
+from sklstm.tasks import Task
+from sklstm.text.batching import RaggedIds, TrainingBatches
+from sklstm.text.examples import Examples, split_rows
+from sklstm.training.callbacks import build_callbacks
+from sklstm.training.interruption import report_interruption
+from sklstm.training.loop import Trained, build_net, read_moments, train
+from sklstm.training.schedule import count_epochs
+from sklstm.training.settings import TrainingSettings
+from sklstm.training.start import Fresh
+
+
+class Fitting:
+    """The state of one running fit. It owns no formula: each verb is a call of what does.
+
+    As a context manager it reports an interruption by Ctrl-C, once the model is stored.
+
+    Parameters
+    ----------
+    estimator : TextEstimator
+        Whose parameters hold.
+    start : Fresh, Pretrained or Resumed
+        Where the fit starts.
+    task : Task or None
+        What y is; None of a language model.
+    settings : TrainingSettings or None
+        How to train; None is as the estimator's parameters say.
+    """
+
+    def __init__(
+        self,
+        estimator,
+        start: Fresh,
+        task: Task | None = None,
+        settings: TrainingSettings | None = None,
+    ):
+        self.estimator, self.start, self.task = estimator, start, task
+        self.settings = settings or TrainingSettings.of(estimator)
+        self.device = resolve_device(estimator.device)
+        check_precision(estimator.precision, self.device)
+        self.n_stages = start.count_stages() if self.settings.gradual_unfreezing else 1
+        self.rng, self.generator = start.generators()
+        self.interrupted = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if kind is None and self.interrupted:
+            report_interruption(self.estimator.model_)
+
+    def split_rows(self, texts: list[str], strata=None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the rows to train on, and those held out, or None."""
+        fraction = self.settings.validation_fraction
+        return split_rows(texts, strata, fraction=fraction, rng=self.rng)
+
+    def split(
+        self, everything: Examples, held_out: Examples | None = None
+    ) -> tuple[Examples, Examples, Examples | None]:
+        """Return all examples, those to train on, and those held out, or None; weighed by class."""
+        class_weight = getattr(self.estimator, "class_weight", None)  # which only classes have
+        targets = everything.targets
+        weights = self.task.weigh(class_weight, targets)
+        if held_out is not None:
+            held_out = held_out.weigh(self.task.weigh(class_weight, targets, held_out.targets))
+        everything = everything.weigh(weights)
+        if held_out is not None or not self.settings.early_stopping:
+            return everything, everything, held_out
+        rows, others = self.split_rows(everything.texts, self.task.strata(targets))
+        if others is None:
+            return everything, everything, None
+        return everything, everything.take(rows), everything.take(others)
+
+    def vectorize(self, train: Examples):
+        """Return the vectorizer, and the batches to train on; the weights get a mean of 1."""
+        vectorizer, ids = self.start.vectorize(train.texts)
+        batches = TrainingBatches(
+            ids,
+            train.targets,
+            train.weights / train.weights.mean(),
+            batch_size=self.settings.batch_size,
+            rng=self.rng,
+        )
+        return vectorizer, batches
+
+    def validate_by(self, held_out: Examples | None, vectorizer) -> Validation | None:
+        """Return what evaluates the network after each epoch, or None without held-out texts."""
+        if held_out is None:
+            return None
+        ids = RaggedIds(*vectorizer.transform_ragged(held_out.texts))
+        return Validation(held_out, ids, task=self.task, scoring=self.estimator.scoring)
+
+    def fit_member(self, everything: Examples, train: Examples, validation, vectorizer):
+        """Return the fitted ensemble member and its outputs for the validation texts.
+
+        It is fitted before the network is trained, so that its errors come early.
+        """
+        held_out = validation.examples if validation and self.estimator.calibrate else None
+        unfitted = choose_member(self.estimator.blend, vectorizer)
+        return fit_and_validate(unfitted, everything, train, held_out, self.task)
+
+    def build_network(self, vectorizer) -> LSTMTextNetwork:
+        """Return the network to train, with the weights of the start."""
+        settings = self.start.network_settings()
+        names = vectorizer.get_feature_names_out()
+        network = LSTMTextNetwork(
+            settings,
+            n_ids=len(names),
+            n_outputs=self.task.n_outputs,
+            generator=self.generator,
+            marks=mark_tokens(names) if settings.read_by == "sentence" else None,
+        )
+        self.start.load_into(network)
+        return network
+
+    def train(self, network: nn.Module, step, batches, validation=None) -> Trained:
+        """Train the network in place; return what the training leaves apart from its weights."""
+        settings, continues = self.settings, self.settings.continues
+        counts = {"n_batches": len(batches), "n_stages": self.n_stages}
+        n_epochs = count_epochs(settings.max_epochs, min_epochs=settings.min_epochs, **counts)
+        net = build_net(
+            network,
+            step,
+            settings,
+            device=self.device,
+            callbacks=build_callbacks(settings, n_epochs=n_epochs, validation=validation, **counts),
+            history=self.start.history if continues else [],
+            moments=self.start.moments,
+        )
+        trained = train(net, batches, n_epochs=n_epochs)
+        self.moments = read_moments(net) if continues else {}
+        self.interrupted = trained.interrupted
+        return trained
+
+    def blend(self, network: LSTMTextNetwork, fitted, validation: Validation | None) -> Blend:
+        """Return the blend of the network with the ensemble member that ``fit_member`` returned."""
+        member, of_member = fitted
+        expected = expect_weights(self.estimator.blend, member)
+        unknown = Blend(1.0, expected, member)
+        if validation is None or not self.estimator.calibrate:
+            return unknown
+        try:
+            temperature, weights = fit_blend(
+                self.task,
+                validation.outputs(network),
+                of_member,
+                validation.examples.targets,
+                validation.examples.weights,
+                expected=expected,
+            )
+        except KeyboardInterrupt:
+            self.interrupted = True
+            return unknown
+        return Blend(temperature, weights, member)
+
+    def model(self, vectorizer, network: nn.Module, trained: Trained, **parts) -> TextModel:
+        """Return all that was learnt."""
+        return TextModel(
+            vectorizer=vectorizer,
+            network=network,
+            task=self.task,
+            history=trained.history,
+            callbacks=trained.callbacks,
+            moments=self.moments,
+            rng=self.rng,
+            coverage=self.start.coverage,
+            **parts,
+        )

@@ -1,0 +1,132 @@
+"""Small networks, batches and nets that the tests of several files build."""
+
+import numpy as np
+import torch
+
+from sklstm.network.language_network import LSTMLanguageNetwork
+from sklstm.network.settings import NetworkSettings
+from sklstm.network.text_network import LSTMTextNetwork
+from sklstm.tasks import Multiclass
+from sklstm.text.batching import RaggedIds, TrainingBatches
+from sklstm.training.callbacks import build_callbacks
+from sklstm.training.loop import build_net
+from sklstm.training.settings import TrainingSettings
+from sklstm.training.steps import Supervised
+
+#: The dropouts of a text network, by name.
+DROPOUTS = (
+    "dropout",
+    "embedding_dropout",
+    "word_dropout",
+    "input_dropout",
+    "recurrent_dropout",
+    "weight_dropout",
+)
+
+# Three short texts, and five of which one is longer than a group of sentences holds.
+IDS = torch.tensor([[3, 4, 5, 6, 0], [7, 8, 9, 0, 0], [10, 0, 0, 0, 0]], dtype=torch.int32).T
+LENGTHS = torch.tensor([4, 3, 1])
+LONG_IDS = torch.zeros(17, 5, dtype=torch.int32)
+LONG_LENGTHS = torch.tensor([17, 13, 12, 3, 1])
+for _text, _length in enumerate(LONG_LENGTHS.tolist()):
+    LONG_IDS[:_length, _text] = torch.arange(3, 20)[torch.arange(_length) * (_text + 2) % 17]
+
+# Of LONG_IDS some end their sentence, and one closes it: eleven sentences in all.
+MARKS = torch.zeros(20, dtype=torch.int8)
+MARKS[[4, 9, 13]], MARKS[10] = 1, 2
+SENTENCES = {"read_by": "sentence", "marks": MARKS}
+
+
+def build_network(seed=0, *, n_ids=20, n_outputs=3, marks=None, **settings) -> LSTMTextNetwork:
+    """Return a small text network in float32."""
+    defaults = {
+        "embedding_dim": 5,
+        "hidden_size": 4,
+        "pooling": ("max", "mean"),
+        "precision": "float32",
+    }
+    return LSTMTextNetwork(
+        NetworkSettings(**defaults | settings),
+        n_ids=n_ids,
+        n_outputs=n_outputs,
+        generator=torch.Generator().manual_seed(seed),
+        marks=marks,
+    )
+
+
+def build_language_network(*, n_ids=13, log_frequency=None, **settings) -> LSTMLanguageNetwork:
+    """Return a small language network in float32; its biases are random unless they are given."""
+    defaults = {"embedding_dim": 5, "hidden_size": 7, "precision": "float32"}
+    network = LSTMLanguageNetwork(
+        NetworkSettings(**defaults | settings),
+        n_ids=n_ids,
+        generator=torch.Generator().manual_seed(0),
+        log_frequency=log_frequency,
+    )
+    if log_frequency is None:
+        with torch.no_grad():
+            network.bias.normal_(generator=torch.Generator().manual_seed(1))
+    return network
+
+
+def make_ragged(n_texts=700, seed=0) -> RaggedIds:
+    """Return texts of 1 to 59 ids."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 60, size=n_texts)
+    ids = rng.integers(1, 20, size=lengths.sum()).astype(np.int32)
+    return RaggedIds(ids, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def make_batches(n_texts=24, batch_size=8) -> TrainingBatches:
+    """Return batches of texts of four ids; the first id decides which of three classes."""
+    ids = np.random.default_rng(0).integers(3, 20, size=4 * n_texts).astype(np.int32)
+    return TrainingBatches(
+        RaggedIds(ids, np.arange(0, 4 * n_texts + 1, 4)),
+        (ids[::4] % 3).astype(np.int64),
+        np.ones(n_texts),
+        batch_size=batch_size,
+        rng=np.random.default_rng(0),
+    )
+
+
+def make_task(n_classes=3, *, label_smoothing=0.0) -> Multiclass:
+    """Return the task of the classes "a", "b", and so on."""
+    return Multiclass(np.array(list("abcdefgh"[:n_classes])), label_smoothing)
+
+
+def make_training(**settings) -> TrainingSettings:
+    """Return settings of a training without weight decay, schedule or average."""
+    defaults = {
+        "lr": 0.01,
+        "weight_decay": 0.0,
+        "batch_size": 8,
+        "max_epochs": 2,
+        "validation_fraction": 0.1,
+    }
+    return TrainingSettings(**defaults | settings)
+
+
+def build_small_net(
+    network=None,
+    *,
+    step=None,
+    n_epochs=2,
+    n_stages=1,
+    validation=None,
+    history=(),
+    moments=None,
+    **settings,
+):
+    """Return a net ready for ``n_epochs`` of ``make_batches()``, with all callbacks in place."""
+    settings = make_training(**settings)
+    return build_net(
+        build_network() if network is None else network,
+        step or Supervised(make_task()),
+        settings,
+        device="cpu",
+        callbacks=build_callbacks(
+            settings, n_batches=3, n_epochs=n_epochs, n_stages=n_stages, validation=validation
+        ),
+        history=history,
+        moments=moments,
+    )

@@ -1,0 +1,153 @@
+"""The compiled recurrence: each instruction set, its own sizes, reading by index."""
+
+import pytest
+import torch
+
+from sklstm.kernels import compiled
+from sklstm.kernels.dispatch import BACKENDS, lstm_layer
+from sklstm.kernels.memory import reused_memory
+from tests.kernels.cases import Case, assert_same, in_double, make_inputs, outputs_and_gradients
+
+pytestmark = pytest.mark.skipif(
+    compiled.library() is None, reason="installed without a C compiler, so without the library"
+)
+
+#: More texts than the registers hold sums for; hidden sizes of one to three vectors, and of parts.
+CASES = {
+    f"H={hidden}, {n_texts} texts": Case(
+        9, n_texts, 5, hidden, lengths=tuple(1 + 4 * k % 9 for k in range(n_texts)), reverse=odd
+    )
+    for hidden, n_texts, odd in [(16, 7, 0), (48, 13, 1), (51, 6, 0), (80, 5, 1), (112, 29, 0)]
+}
+CASES["recurrent dropout"] = Case(9, 14, 5, 40, lengths=(9, 2) * 7, masked=True, reverse=True)
+
+
+def run(inputs, backend="compiled"):
+    return lstm_layer([inputs], backend=backend, need_last=True)[0]
+
+
+def in_reference(inputs):
+    return outputs_and_gradients(lambda x: run(x, "reference"), in_double(inputs))
+
+
+INSTRUCTIONS = range(compiled.instructions() + 1 if compiled.library() else 0)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("instructions", INSTRUCTIONS)
+def test_every_instruction_set_matches_the_reference(instructions, case, n_threads, monkeypatch):
+    monkeypatch.setattr(compiled, "instructions", lambda: instructions)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+    inputs = make_inputs(case, "lstm", torch.float32)
+    assert_same(outputs_and_gradients(run, inputs), in_reference(inputs), torch.float32)
+
+
+@pytest.mark.parametrize("kind", ["expanded", "transposed"])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_states_that_do_not_lie_in_line(kind, masked, training):
+    """Such as a learnt first state, the same for all texts."""
+    inputs = make_inputs(Case(5, 33, 8, 64, masked=masked), "lstm", torch.float32)
+
+    def arranged(x):
+        return x[:1].expand(33, 64) if kind == "expanded" else x.t().contiguous().t()
+
+    def run_arranged(inputs, backend="compiled"):
+        names = ("h0", "c0", "mask_h") if masked else ("h0", "c0")
+        changes = {name: arranged(getattr(inputs, name)) for name in names}
+        return run(inputs._replace(**changes), backend)
+
+    if training:
+        actual = outputs_and_gradients(run_arranged, inputs)
+        expected = outputs_and_gradients(lambda x: run_arranged(x, "reference"), in_double(inputs))
+        assert_same(actual, expected, torch.float32)
+        return
+    with torch.inference_mode():
+        for one, other in zip(
+            run_arranged(inputs)[:3], run_arranged(inputs, "reference")[:3], strict=True
+        ):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("weight", [1.0, -0.5])
+def test_expanded_gradients(weight):
+    """As a sum or a mean over the outputs sends them back: no memory of their own."""
+    inputs = make_inputs(Case(5, 33, 8, 64), "lstm", torch.float32)
+    one, other = (
+        torch.autograd.grad((weight * run(inputs, backend).h).sum(), inputs.weight_hh)[0]
+        for backend in ("compiled", "reference")
+    )
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_prediction_gives_the_outputs_of_training(case):
+    inputs = make_inputs(case, "lstm", torch.float32)
+    trained = run(inputs)
+    with torch.inference_mode():
+        predicted = run(inputs)
+    for one, other in zip(trained[:3], predicted[:3], strict=True):
+        torch.testing.assert_close(one.detach(), other, rtol=0, atol=0)
+
+
+def test_the_padding_is_zero():
+    """Poolings mask it, but multiply by the mask: it must be finite."""
+    inputs = make_inputs(CASES["H=16, 7 texts"], "lstm", torch.float32)
+    padding = torch.arange(9).unsqueeze(1) >= inputs.lengths
+    assert padding.any() and (run(inputs).h[padding] == 0).all()
+
+
+@pytest.mark.parametrize("instructions", INSTRUCTIONS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_stays_none(instructions, value, monkeypatch):
+    """A training that diverged must show; a gate driven to infinity is open, not broken."""
+    monkeypatch.setattr(compiled, "instructions", lambda: instructions)
+    inputs = make_inputs(Case(3, 2, 5, 16), "lstm", torch.float32)
+    with torch.no_grad():
+        inputs.bias[0] = value
+        h = run(inputs).h
+        expected = run(inputs, "reference").h
+    torch.testing.assert_close(h, expected, equal_nan=True, rtol=1e-4, atol=1e-5)
+    assert torch.isnan(h[..., 0]).all() == (value != value)
+
+
+def by_index(case):
+    """Return inputs that read 6 different rows again and again."""
+    inputs = make_inputs(case, "lstm", torch.float32)
+    n_steps, n_texts, n_inputs, _ = inputs.sizes
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(6, n_inputs, generator=generator).requires_grad_()
+    index = torch.randint(6, (n_steps, n_texts), generator=generator)
+    return inputs._replace(x=x, index=index)
+
+
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "triton"])
+@pytest.mark.parametrize("n_directions", [1, 2])
+def test_inputs_read_by_index(backend, n_directions):
+    """The gradient of a row is the sum over the steps that read it."""
+    inputs = by_index(CASES["H=51, 6 texts"])
+
+    def read(inputs, backend):
+        both = [inputs, inputs._replace(reverse=True)][:n_directions]
+        results = lstm_layer(both, backend=backend, need_last=False)
+        return (sum(result.h for result in results),)
+
+    actual = outputs_and_gradients(lambda x: read(x, backend), inputs, with_last=False)
+    looked_up = in_double(inputs)
+
+    def look_up(inputs):
+        return read(inputs._replace(x=inputs.x[inputs.index], index=None), "reference")
+
+    expected = outputs_and_gradients(look_up, looked_up, with_last=False)
+    assert_same(actual, expected, torch.float32)
+
+
+def test_reused_memory_changes_nothing():
+    """Large enough for the pool; the second step runs in the memory of the first."""
+    case = Case(40, 64, 8, 128, lengths=tuple(40 - k % 7 for k in range(64)))
+    inputs = make_inputs(case, "lstm", torch.float32)
+    expected = outputs_and_gradients(run, inputs)
+    with reused_memory():
+        for _ in range(2):
+            assert_same(outputs_and_gradients(run, inputs), expected, torch.float32)
