@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test test-lowest lint docs clean
 
 demo: $(VENV)/.base                ## train beside the baselines and print the table
 	$(BIN)/python examples/compare_baselines.py
 
 test: $(VENV)/.test                ## all tests, doctests and coverage, a process a core
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
+
+test-lowest:                       ## all tests, with the lowest versions that pyproject.toml promises
+	.ci/lowest
 
 lint: $(VENV)/.lint                ## style, imports, docstrings, formatting
 	$(BIN)/ruff check .
@@ -19,7 +22,7 @@ docs: $(VENV)/.docs                ## the site, into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 clean:                             ## what the targets above made
-	rm -rf $(VENV) docs/_build docs/auto_examples docs/generated
+	rm -rf $(VENV) .venv-lowest docs/_build docs/auto_examples docs/generated
 
 # The tests interpret and compile the CUDA kernels, for which no card is needed. Triton has wheels for
 # Linux alone; without its dependencies, of which none is needed for that.

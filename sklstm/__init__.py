@@ -4,8 +4,9 @@ from importlib.metadata import version
 
 from sklstm.classifier import LSTMTextClassifier
 from sklstm.language_model import LSTMLanguageModel
+from sklstm.saving import load
 from sklstm.text.vectorizer import SequenceVectorizer
 
-__all__ = ["LSTMLanguageModel", "LSTMTextClassifier", "SequenceVectorizer", "__version__"]
+__all__ = ["LSTMLanguageModel", "LSTMTextClassifier", "SequenceVectorizer", "__version__", "load"]
 
 __version__ = version("sklstm")

@@ -1,7 +1,6 @@
 """LSTMLanguageModel: what texts without labels say about a language."""
 
 import copy
-import numbers
 from operator import attrgetter
 
 import numpy as np
@@ -11,7 +10,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklstm.checks import check_texts, fit_context
 from sklstm.model.generation import check_arguments, sample
-from sklstm.model.persistence import load_language_model, save_language_model
 from sklstm.model.prediction import TEXTS_PER_CHUNK, sum_log_likelihoods
 from sklstm.model.validation import LanguageValidation
 from sklstm.network.language_network import LSTMLanguageNetwork, log_frequencies
@@ -335,54 +333,6 @@ class LSTMLanguageModel(TextEstimator):
     def _join(self):
         """Return the function that makes a text of tokens."""
         return "".join if self.vectorizer_.analyzer == "char" else join_tokens
-
-    def save(self, path):
-        """Write the fitted model into one file that holds data alone (safetensors).
-
-        Callbacks, and a ``random_state`` that is no number, are not saved.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file; one that is there is replaced when the new one is complete.
-
-        Raises
-        ------
-        ValueError
-            If the vectorizer holds functions, which are no data.
-        OSError
-            If the file cannot be written.
-        """
-        check_is_fitted(self)
-        parameters = self.get_params(deep=False) | {"callbacks": None}
-        if not isinstance(self.random_state, numbers.Integral):
-            parameters["random_state"] = None
-        parameters["vectorizer"] = self.vectorizer is not None
-        save_language_model(path, self.model_, parameters)
-
-    @classmethod
-    def load(cls, path):
-        """Return the model that ``save`` has written, on the CPU; no code from the file is run.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file.
-
-        Returns
-        -------
-        model : LSTMLanguageModel
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If there is no such file, or it is not one of a language model.
-        """
-        model, parameters = load_language_model(path)
-        given = clone(model.vectorizer) if parameters["vectorizer"] else None
-        loaded = cls(**parameters | {"vectorizer": given})
-        loaded.model_ = model
-        return loaded
 
     def _check_parameters(self):
         """Check what the constraints of single parameters cannot say."""

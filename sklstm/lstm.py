@@ -150,7 +150,9 @@ class LSTM(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw new weights from ``generator``."""
+        """Draw new weights from ``generator``; none on the meta device, which has no memory."""
+        if self.weight_hh_l0.is_meta:
+            return
         for layer in range(self.num_layers):
             for suffix in self._suffixes(layer):
                 for name in self._shapes(layer):

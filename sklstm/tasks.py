@@ -6,6 +6,7 @@ a batch.
 """
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Protocol
 
 import numpy as np
@@ -152,8 +153,9 @@ class Multiclass:
         if isinstance(class_weight, str):  # "balanced"
             n_texts = np.bincount(targets, minlength=self.n_outputs)
             return (len(targets) / (self.n_outputs * np.maximum(n_texts, 1)))[of]
-        labels = self.classes.tolist()
-        weights = np.array([class_weight.get(label, 1.0) for label in labels], dtype=float)
+        weights = [class_weight.get(label, 1.0) for label in self.classes.tolist()]
+        numbers = all(isinstance(weight, Real) for weight in weights)
+        weights = np.array(weights if numbers else np.nan, dtype=float)
         if not (np.isfinite(weights).all() and (weights >= 0).all() and weights[targets].any()):
             raise ValueError(
                 "class_weight must hold numbers of 0 or more, and one above 0 for a class of y; "

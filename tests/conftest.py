@@ -12,6 +12,13 @@ from sklstm.datasets import load_docstrings
 # Networks this small run fastest on one thread, and two threads stall where the machine is busy.
 torch.set_num_threads(1)
 
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Undo what a test before may have left: bits differ from one number of threads to another."""
+    torch.set_num_threads(1)
+
+
 TEXTS = [
     "a good film , truly good",
     "what a wonderful evening !",

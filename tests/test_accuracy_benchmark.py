@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from sklearn.base import clone
 from sklearn.ensemble import VotingClassifier
 from sklearn.metrics import log_loss
+from sklearn.utils.fixes import parse_version
 from skorch.callbacks import Callback
 
 from sklstm import LSTMTextClassifier
@@ -123,6 +125,10 @@ def test_paired_bootstrap_is_near_the_normal_limit_and_wider_where_seeds_differ(
 # Data sets
 
 
+@pytest.mark.skipif(
+    parse_version(sklearn.__version__) < parse_version("1.7"),
+    reason="the benchmark needs scikit-learn 1.7",
+)
 def test_validation_keeps_equal_texts_together_and_the_test_file_closed(folder, load):
     (folder / "data" / "docstrings" / "test.csv").unlink()
     data = load("validation")

@@ -42,7 +42,7 @@ NO_VECTORIZER = "Pass the raw texts: drop the TfidfVectorizer or CountVectorizer
             'X[1] must be a str; got NAType (<NA>). Replace missing texts by "" first.',
         ),
         (
-            pd.Series(["a", None], dtype="str", index=[5, 9]),
+            pd.Series(["a", float("nan")], dtype="str", index=[5, 9]),
             TypeError,
             'X[1] must be a str; got float (nan). Replace missing texts by "" first.',
         ),

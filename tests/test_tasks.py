@@ -153,7 +153,9 @@ def test_weights_of_numeric_and_boolean_classes():
         assert weights.tolist() == [2.0, 0.5]
 
 
-@pytest.mark.parametrize("class_weight", [{"a": -1}, {"a": np.nan}, {"a": 0, "b": 0}])
+@pytest.mark.parametrize(
+    "class_weight", [{"a": -1}, {"a": "x"}, {"a": [1, 2]}, {"a": np.nan}, {"a": 0, "b": 0}]
+)
 def test_what_are_not_weights_of_classes(class_weight):
     with pytest.raises(ValueError) as caught:
         make_task(2).weigh(class_weight, np.array([0, 1]))

@@ -1,165 +1,273 @@
-"""Fitted models as files that hold data only: reading one runs no code from it."""
+"""Fitted estimators as files that hold data only: what is written, and what is accepted."""
 
-import json
-import os
-import tempfile
-from dataclasses import asdict
-from pathlib import Path
+import numbers
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import NamedTuple
 
 import numpy as np
-import safetensors
-import safetensors.torch
+import sklearn
 import torch
-from torch import Tensor
 
+from sklstm.model import container
+from sklstm.model.blending import Blend
+from sklstm.model.container import DamagedFile
+from sklstm.model.reading import Reader
 from sklstm.model.text_model import TextModel
+from sklstm.model.writing import Writer
 from sklstm.network.language_network import LSTMLanguageNetwork
 from sklstm.network.settings import NetworkSettings
+from sklstm.tasks import Multiclass
 from sklstm.text.vectorizer import SequenceVectorizer
 from sklstm.text.vocabulary import number_tokens
 
-# The one entry of the file's header that is ours, and what its JSON says of itself.
-KEY = "sklstm"
-VERSION = 1
-#: What a file of a language model says it holds.
-LANGUAGE_MODEL = "language model"
+#: The version of the format. Files of all earlier versions are read too.
+VERSION = 2
+#: What files of version 1 call the only kind that they hold.
+KIND_IN_VERSION_1 = {"language model": "LSTMLanguageModel"}
+#: Backends that had another name when files of version 1 were written.
+BACKENDS_IN_VERSION_1 = {"native": "compiled", "cpu": "torch"}
+#: Parameters that a fitted model does not need: those that no file holds, and those that it holds
+#: where they are a number or a name.
+NOT_WRITTEN = ("callbacks", "pretrained", "embeddings")
+NO_FUNCTION = ("random_state", "scoring")
+LIBRARIES = {
+    "sklstm": version("sklstm"),
+    "scikit-learn": sklearn.__version__,
+    "torch": str(torch.__version__),
+    "numpy": np.__version__,
+}
 
 
-def save_language_model(path, model: TextModel, parameters: dict) -> None:
-    """Write what a language model has learnt, and its parameters, into one file.
+class Saved(NamedTuple):
+    """What a file holds."""
+
+    kind: str  # the name of the estimator's class
+    parameters: dict
+    model: TextModel
+
+
+def save(path, kind: str, parameters: dict, model: TextModel) -> None:
+    """Write a fitted estimator into one file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file; one that is there is replaced when the new one is complete.
+    kind : str
+        The name of the estimator's class.
+    parameters : dict
+        Its parameters.
+    model : TextModel
+        What it has learnt.
 
     Raises
     ------
     ValueError
-        If the vectorizer holds functions, which are no data.
+        If something that a fitted model needs is no data.
     OSError
         If the file cannot be written.
     """
-    write_model(
-        path,
-        kind=LANGUAGE_MODEL,
-        weights=model.network.state_dict(),
-        description={
-            "parameters": parameters,
-            "network": asdict(model.network.settings),
-            "vectorizer": _describe(model.vectorizer),
-            "vocabulary": list(model.vectorizer.vocabulary_),
-            "history": model.history,
-        },
-    )
+    kept, dropped = _drop_what_is_not_needed(parameters)
+    writer = Writer()
+    described = {
+        "kind": kind,
+        "version": VERSION,
+        "versions": LIBRARIES,
+        "parameters": writer.mapping(kept, "parameters"),
+        "dropped": dropped,
+        "model": writer.take_apart(model, "model"),
+    }
+    described["arrays"] = {
+        name: [array.dtype.str, list(array.shape)] for name, array in writer.arrays.items()
+    }
+    container.write(path, container.pack(described, writer.arrays))
 
 
-def load_language_model(path) -> tuple[TextModel, dict]:
-    """Return what ``save_language_model`` has written, the weights on the CPU.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there is no such file, or it is not one of a language model.
-    """
-    weights, description = read_model(path, kind=LANGUAGE_MODEL)
-    try:
-        vectorizer = SequenceVectorizer(**description["vectorizer"])
-        vectorizer.vocabulary_ = number_tokens(description["vocabulary"])
-        # Parameters may have been set after the fit; the first files hold nothing else.
-        settings = description.get("network", description["parameters"])
-        network = LSTMLanguageNetwork(
-            NetworkSettings.from_parameters(settings),
-            n_ids=len(vectorizer.get_feature_names_out()),
-            generator=torch.Generator(),
-        )
-        network.load_state_dict(weights)
-        model = TextModel(vectorizer, network.eval(), history=description["history"])
-        return model, description["parameters"]
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"{str(path)!r} must hold weights, vocabulary and parameters that fit together; "
-            f"got {str(error).splitlines()[0]!r}. Save the model again."
-        ) from error
+def _drop_what_is_not_needed(parameters: dict) -> tuple[dict, list[str]]:
+    """Return the parameters to write, and the names of those that were dropped."""
+    dropped = [name for name in NOT_WRITTEN if parameters.get(name) is not None]
+    for name in NO_FUNCTION:
+        if not isinstance(parameters.get(name), numbers.Integral | str | None):
+            dropped.append(name)
+    return parameters | dict.fromkeys(dropped), dropped
 
 
-def _describe(vectorizer: SequenceVectorizer) -> dict:
-    """Return the parameters of a vectorizer, if they are data."""
-    parameters = vectorizer.get_params(deep=False)
-    if parameters["vocabulary"] is not None:
-        parameters["vocabulary"] = list(vectorizer.vocabulary_)
-    functions = [name for name, value in parameters.items() if callable(value)]
-    if functions or type(vectorizer) is not SequenceVectorizer:
-        what = f"a function as {functions[0]!r}" if functions else type(vectorizer).__name__
-        raise ValueError(
-            "save needs a SequenceVectorizer whose parameters are data, since a file holds no code;"
-            f" got {what}. Use pickle or joblib."
-        )
-    return parameters
+def load(
+    path,
+    *,
+    expected: str | None = None,
+    trust_pattern: bool = False,
+) -> Saved:
+    """Return what ``save`` has written, the weights on the CPU; no code from the file is run.
 
-
-def write_model(path, *, kind: str, weights: dict[str, Tensor], description: dict) -> None:
-    """Write weights and a description that JSON can express into one safetensors file.
-
-    The file is there in full or not at all; one that was there before stays until then.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
-    """
-    path = Path(path)
-    described = {"kind": kind, "version": VERSION} | description
-    text = json.dumps(described, ensure_ascii=False, default=_to_plain)
-    content = safetensors.torch.save(
-        {name: weight.detach().cpu().contiguous() for name, weight in weights.items()},
-        metadata={KEY: text},
-    )
-    file, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(file, "wb") as stream:
-            stream.write(content)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _to_plain(value):
-    """Return a number of numpy as Python's; json asks for what it does not know."""
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{value!r:.40} is a {type(value).__name__}, which is no data.")
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def read_model(path, *, kind: str) -> tuple[dict[str, Tensor], dict]:
-    """Return the weights (on the CPU) and the description of a file from ``write_model``.
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    expected : str or None
+        The kind that it must hold.
+    trust_pattern : bool
+        Whether a regular expression for tokens that is not our own may be used.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not such a file, or one of another kind of model or of a later version.
+        If it is damaged, of another program, of a later version, or holds another kind.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"path must be a file that save has written; got {str(path)!r}.")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            description = json.loads((file.metadata() or {})[KEY])
-            found = description.get("kind"), description.get("version")
-            weights = {name: file.get_tensor(name) for name in file.keys()}
-    except (safetensors.SafetensorError, AttributeError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{str(path)!r} must be a file that save of sklstm has written; got one that is broken "
-            "or of another program. Save the model again."
-        ) from error
-    if found != (kind, VERSION):
-        raise ValueError(
-            f"{str(path)!r} must hold a {kind} in version {VERSION} of the format; got a "
-            f"{found[0]} in version {found[1]}. Load it with the class and the version of sklstm "
-            "that wrote it."
+    with _one_error(path), container.opened(path) as file:
+        described, head = container.read_description(file)
+        found, number = described.get("kind"), described.get("version")
+        if number == 1 and type(number) is int and found in KIND_IN_VERSION_1:
+            _check_kind(KIND_IN_VERSION_1[found], expected)
+            arrays = container.load_arrays(head + file.read())
+            return _load_version_1(described, arrays, trust_pattern)
+        if type(number) is not int or not isinstance(found, str) or number < 1:
+            raise DamagedFile("one that is broken or of another program")
+        if number > VERSION:
+            raise DamagedFile(f"one in version {number} of the format: it needs a later sklstm")
+        _check_kind(found, expected)
+        reader = Reader(
+            container.read_arrays(file, head, described["arrays"]), trust_pattern=trust_pattern
         )
-    return weights, description
+        parameters = reader.put_together(described["parameters"])
+        model = reader.put_together(described["model"])
+        _require(not reader.arrays, "arrays that belong to nothing")
+        return Saved(found, _checked_parameters(parameters), _checked(model))
+
+
+@contextmanager
+def _one_error(path):
+    """Turn whatever a damaged file leads to into one sentence."""
+    try:
+        yield
+    except (FileNotFoundError, IsADirectoryError, PermissionError):
+        raise
+    except DamagedFile as error:
+        raise ValueError(
+            f"{str(path)!r} must be a file that save has written; got {str(error)[:200]}."
+        ) from None
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{str(path)!r} must hold parts that fit together; got the error {reason[:200]!r}. "
+            "Save the model again."
+        ) from error
+
+
+def _check_kind(found: str, expected: str | None) -> None:
+    if expected is not None and found != expected:
+        raise DamagedFile(f"one that holds an {found}: use {found}.load or sklstm.load")
+
+
+def _checked_parameters(parameters: dict) -> dict:
+    """Return parameters of which none is what no file holds; the estimator checks the rest."""
+    for name in NOT_WRITTEN:
+        _require(parameters.get(name) is None, f"a value of {name}")
+    for name in NO_FUNCTION:
+        _require(isinstance(parameters.get(name), int | str | None), f"no name as {name}")
+    return parameters
+
+
+def _checked(model) -> TextModel:
+    """Return a model whose parts fit together."""
+    if not isinstance(model, TextModel) or not isinstance(model.vectorizer, SequenceVectorizer):
+        raise DamagedFile("one without a model")
+    n_ids = len(model.vectorizer.get_feature_names_out())
+    _require(n_ids == model.network.embedding.num_embeddings, "a vocabulary of another size")
+    is_language_model = isinstance(model.network, LSTMLanguageNetwork)
+    _require(isinstance(model.task, Multiclass) != is_language_model, "another task")
+    _check_blend(model.blend)
+    if model.task is not None:
+        _check_classes(model.task.classes, model)
+    _check_moments(model)
+    _check_records(model)
+    return model
+
+
+def _check_blend(blend) -> None:
+    _require(isinstance(blend, Blend) and len(blend.weights) == 2, "no blend")
+    values = [blend.temperature, *blend.weights]
+    _require(all(type(v) in (int, float) and np.isfinite(v) for v in values), "no blend")
+    # Far more than fit allows, and with it all predictions are finite.
+    usual = (
+        1e-6 <= blend.temperature <= 1e6 and 0 <= min(blend.weights) <= max(blend.weights) <= 1e6
+    )
+    _require(usual, "no blend")
+    _require(blend.member is not None or blend.weights[1] == 0, "weights of a member, and none")
+
+
+def _check_moments(model: TextModel) -> None:
+    shapes = {name: weight.shape for name, weight in model.network.named_parameters()}
+    for name, moments in model.moments.items():
+        fitting = all(moments[of].shape == shapes[name] for of in ("exp_avg", "exp_avg_sq"))
+        _require(fitting and moments["step"].ndim == 0, "moments of other weights")
+        _require(all(bool(moment.isfinite().all()) for moment in moments.values()), "no moments")
+
+
+def _check_records(model: TextModel) -> None:
+    """Check what says how the model was trained."""
+    rows = all(isinstance(row, dict) and "train_loss" in row for row in model.history)
+    _require(isinstance(model.history, list) and rows, "no history")
+    curves = [*model.loss_curve, *model.validation_scores]
+    _require(all(isinstance(number, float | int) for number in curves), "no history")
+    # Version 1 has none, of language models, whose training does not resume.
+    kinds = np.random.Generator if model.task is not None else np.random.Generator | None
+    _require(isinstance(model.rng, kinds), "no random state")
+    _require(set(model.given) <= vars(model.network.settings).keys(), "no names of parameters")
+    shares = (0.0, 0.0) if model.coverage is None else model.coverage
+    _require(len(shares) == 2 and all(type(share) is float for share in shares), "no coverage")
+
+
+def _check_classes(classes, model: TextModel) -> None:
+    _require(isinstance(classes, np.ndarray) and classes.dtype.kind in "biufUO", "no classes")
+    _require(classes.ndim == 1, "no classes")
+    ascends = bool((classes[:-1] < classes[1:]).all())
+    _require(ascends and len(classes) > 1, "classes that are not sorted")
+    _require(len(classes) == model.network.head.out_features, "other classes")
+    member = model.blend.member
+    known = [] if member is None else member.classes_
+    _require(len(np.setdiff1d(known, classes)) == 0, "n-grams of other classes")
+
+
+def _require(right: bool, what: str) -> None:
+    if not right:
+        raise DamagedFile(f"one with {what}")
+
+
+def _load_version_1(described: dict, weights: dict, trust_pattern: bool) -> Saved:
+    """Read a language model as 0.1.0 wrote it: without a digest, its lists in the description."""
+    parameters, tokens = described["parameters"], described["vocabulary"]
+    _require(
+        isinstance(tokens, list) and all(isinstance(token, str) for token in tokens),
+        "a vocabulary that is no list of strings",
+    )
+    backend = parameters["backend"]
+    parameters["backend"] = BACKENDS_IN_VERSION_1.get(backend, backend)
+    reader = Reader({}, trust_pattern=trust_pattern)
+    vectorizer = reader.vectorizer({"parameters": described["vectorizer"]})
+    vectorizer.vocabulary_ = number_tokens(tokens)
+    _require(len(vectorizer.vocabulary_) == len(tokens) > 0, "a token that comes twice")
+    state = {
+        "kind": LSTMLanguageNetwork.__name__,
+        "settings": vars(NetworkSettings.from_parameters(parameters)),
+        "weights": weights,
+        "generator": torch.Generator().get_state().numpy(),
+        "marks": None,
+    }
+    network = reader.network({"state": state})
+    described = reader.put_together({"history": described["history"]})
+    own = vectorizer.get_params(deep=False) if parameters["vectorizer"] else None
+    parameters["vectorizer"] = own and SequenceVectorizer(**own)
+    model = TextModel(vectorizer, network, history=described["history"])
+    return Saved("LSTMLanguageModel", _checked_parameters(parameters), _checked(model))

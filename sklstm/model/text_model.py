@@ -1,6 +1,5 @@
 """TextModel: all that was learnt."""
 
-import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +9,7 @@ from torch import Tensor
 from sklstm.model.blending import Blend
 from sklstm.model.prediction import compute_outputs, compute_pooled, predict_in_chunks
 from sklstm.network.encoder import Encoder
+from sklstm.network.state import from_state, take_state
 from sklstm.tasks import Task
 from sklstm.text.batching import RaggedIds
 from sklstm.text.vectorizer import SequenceVectorizer
@@ -35,6 +35,8 @@ class TextModel:
         The generator of the order of the texts, as the training left it.
     moments : dict of str to dict
         The optimiser's moments of each weight, where a later call needs them.
+    given : tuple of str
+        Parameters of the network that the start of the first fit determined.
     coverage : tuple of two floats, or None
         Shares of the tokens of the training texts and of the vocabulary that had word vectors.
     callbacks : list of (str, Callback)
@@ -48,6 +50,7 @@ class TextModel:
     history: list[dict] = field(default_factory=list)
     rng: np.random.Generator | None = None
     moments: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
     coverage: tuple[float, float] | None = None
     callbacks: list[tuple] = field(default_factory=list)
 
@@ -83,16 +86,25 @@ class TextModel:
         ]
 
     def __getstate__(self):
-        """Return the fields, the network on the CPU, so that a pickle can be read without a GPU."""
-        device = self.network.embedding.weight.device
-        state = dict(vars(self))
-        if device.type != "cpu":
-            state["network"] = copy.deepcopy(self.network).cpu()
-        return state | {"device": str(device)}
+        """Return the fields as plain data: a pickle holds arrays, and no objects of torch."""
+        return vars(self) | {
+            "network": take_state(self.network),
+            "moments": _map_moments(self.moments, lambda tensor: tensor.cpu().numpy().copy()),
+            "device": str(self.network.embedding.weight.device),
+        }
 
     def __setstate__(self, state):
-        """Take the fields; put the network back on its device where this machine has it."""
+        """Take the fields; put the network on its device where this machine has it."""
+        state = dict(state)
         device = torch.device(state.pop("device"))
         vars(self).update(state)
+        self.network = from_state(state["network"])
+        self.moments = _map_moments(state["moments"], lambda array: torch.from_numpy(array.copy()))
         if device.type == "cuda" and torch.cuda.is_available():
             self.network.to(device)
+
+
+def _map_moments(moments: dict, function) -> dict:
+    return {
+        name: {of: function(moment) for of, moment in own.items()} for name, own in moments.items()
+    }

@@ -51,10 +51,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.settings = settings
         self.generator = generator
-        # skip_init leaves torch's global random state unchanged; the weights are drawn below.
-        self.embedding = nn.utils.skip_init(
-            nn.Embedding, n_ids, settings.embedding_dim, padding_idx=PADDING
-        )
+        # Made from a weight, so that torch draws none from its global random state.
+        undrawn = torch.empty(n_ids, settings.embedding_dim)
+        self.embedding = nn.Embedding.from_pretrained(undrawn, freeze=False, padding_idx=PADDING)
         self.lstm = LSTM(
             settings.embedding_dim,
             settings.hidden_size,
@@ -72,7 +71,13 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def draw_embedding(self) -> None:
-        """Draw the first weights of the embedding; the LSTM drew its own."""
+        """Draw the first weights of the embedding; the LSTM drew its own.
+
+        On the meta device, which has no memory, there is nothing to draw. Torch could pretend to,
+        and would import a compiler for that.
+        """
+        if self.embedding.weight.is_meta:
+            return
         nn.init.normal_(self.embedding.weight, std=0.1, generator=self.generator)
         self.embedding.weight[PADDING] = 0.0
 

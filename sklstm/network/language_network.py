@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sklstm.network.encoder import Encoder, find_different
+from sklstm.network.pooling import UndrawnLinear
 from sklstm.network.precision import casting
 from sklstm.network.settings import NetworkSettings
 from sklstm.text.special_tokens import PADDING
@@ -56,7 +57,7 @@ class LSTMLanguageNetwork(Encoder):
     ):
         super().__init__(settings, n_ids=n_ids, generator=generator)
         self.projections = nn.ModuleList(
-            nn.utils.skip_init(nn.Linear, settings.hidden_size, settings.embedding_dim)
+            UndrawnLinear(settings.hidden_size, settings.embedding_dim)
             for _ in range(self.lstm.num_directions)
         )
         self.bias = nn.Parameter(torch.zeros(n_ids))
@@ -65,6 +66,8 @@ class LSTMLanguageNetwork(Encoder):
 
     @torch.no_grad()
     def _draw_projections(self, log_frequency):
+        if self.bias.is_meta:
+            return
         for projection in self.projections:
             nn.init.xavier_uniform_(projection.weight, generator=self.generator)
             nn.init.zeros_(projection.bias)

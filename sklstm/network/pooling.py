@@ -4,6 +4,16 @@ import torch
 from torch import Tensor, nn
 
 
+class UndrawnLinear(nn.Linear):
+    """A linear layer whose weights the network draws, from its own generator.
+
+    (torch's ``skip_init`` would do, but imports torch's compiler: two seconds of a fresh process.)
+    """
+
+    def reset_parameters(self) -> None:
+        """Draw nothing."""
+
+
 def attend(
     states: Tensor,  # (T, B, F)
     live: Tensor,  # (T, B, 1)
@@ -76,8 +86,10 @@ class Attention(Pool):
 
     def __init__(self, n_states: int, *, bidirectional: bool, generator: torch.Generator):
         super().__init__(n_states, bidirectional=bidirectional, generator=generator)
-        self.hidden = nn.utils.skip_init(nn.Linear, n_states, n_states)
+        self.hidden = UndrawnLinear(n_states, n_states)
         self.query = nn.Parameter(torch.empty(n_states))
+        if self.query.is_meta:
+            return
         nn.init.xavier_uniform_(self.hidden.weight, generator=generator)
         nn.init.zeros_(self.hidden.bias)
         nn.init.normal_(self.query, std=n_states**-0.5, generator=generator)

@@ -1,6 +1,13 @@
 """What a network is built from, whatever the estimator."""
 
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
+
+import numpy as np
+
+from sklstm.kernels.cells import CELLS
+from sklstm.kernels.dispatch import BACKENDS
+from sklstm.network.pooling import POOLINGS
 
 #: The settings that decide which weights a network has, and what these have learnt to see.
 SHAPE = (
@@ -90,3 +97,30 @@ class NetworkSettings:
                     f"{name} must stay {before!r}, as in the fit that warm_start or partial_fit "
                     f"resumes; got {now!r}. Use fit with warm_start=False to start anew."
                 )
+
+    def check(self) -> None:
+        """Raise ValueError for settings that no parameters could give, as a file may hold them."""
+        integers = ("embedding_dim", "hidden_size", "num_layers")
+        shares = [name for name in vars(self) if name.endswith("dropout") or name == "zoneout"]
+        right = {name: _is_size(getattr(self, name)) for name in integers}
+        right |= {name: _is_share(getattr(self, name)) for name in shares}
+        right |= {
+            "bidirectional": isinstance(self.bidirectional, bool | np.bool_),
+            "cell": self.cell in CELLS,
+            "backend": self.backend in ("auto", *BACKENDS),
+            "precision": self.precision in ("auto", "float32", "bfloat16"),
+            "attention": self.attention in (None, "dot"),
+            "read_by": self.read_by in (None, "sentence"),
+            "pooling": isinstance(self.pooling, tuple) and set(self.pooling) <= POOLINGS.keys(),
+        }
+        for name, is_right in right.items():
+            if not is_right:
+                raise ValueError(f"{name} must not be {getattr(self, name)!r:.40}")
+
+
+def _is_size(number) -> bool:
+    return isinstance(number, Integral) and number >= 1
+
+
+def _is_share(number) -> bool:
+    return isinstance(number, Real) and 0 <= number < 1

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sklstm.network.encoder import Embedded, Encoder, Prepared, find_different
-from sklstm.network.pooling import POOLINGS, attend
+from sklstm.network.pooling import POOLINGS, UndrawnLinear, attend
 from sklstm.network.precision import casting
 from sklstm.network.sentences import Merge, cut_out, find_sentences
 from sklstm.network.settings import NetworkSettings
@@ -54,12 +54,14 @@ class LSTMTextNetwork(Encoder):
         )
         if settings.read_by == "sentence":
             self.merge = Merge(self.n_pooled)
-        self.head = nn.utils.skip_init(nn.Linear, self.n_pooled, n_outputs)
+        self.head = UndrawnLinear(self.n_pooled, n_outputs)
         self.draw_embedding()
         self._draw_head()
 
     @torch.no_grad()
     def _draw_head(self):
+        if self.head.weight.is_meta:
+            return
         nn.init.xavier_uniform_(self.head.weight, generator=self.generator)
         nn.init.zeros_(self.head.bias)
 

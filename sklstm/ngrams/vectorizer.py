@@ -46,7 +46,15 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
     Attributes
     ----------
     token_places_ : dict of str to int
-        The tokens, and their places among them.
+        The tokens that are features or part of a pair that is one, and their places.
+    words_ : ndarray of shape (n_words,), int64
+        The places of the tokens that are features.
+    pairs_ : ndarray of shape (n_pairs,), int64
+        The pairs of tokens that are features, each as one number, sorted.
+    cutter_ : CountVectorizer or None
+        Counts the n-grams of characters that are features; None where there are none.
+    idf_ : list of TfidfTransformer
+        The weights of words and pairs, and those of the n-grams of characters.
     """
 
     def __init__(self, vectorizer=None):
@@ -85,13 +93,15 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
         """
         tokens, places, offsets = self._vectorizer.read_tokens(X)
         self.token_places_ = {token: place for place, token in enumerate(tokens)}
+        self.words_ = np.arange(len(tokens))
         pairs = _pair(places, offsets, n_tokens=len(tokens))
         self.pairs_ = np.unique(pairs[pairs >= 0])
         self.cutter_ = _fit_cutter(tokens)
         counts = self._count(tokens, places, offsets)
-        self.common_ = [_find_common(block) for block in counts]
-        blocks = self._choose(counts)
+        common = [_find_common(block) for block in counts]
+        blocks = _join([c[:, kept] for c, kept in zip(counts, common, strict=True)])
         del counts  # as large as what is chosen of them
+        self._drop_rare(tokens, *common)
         self.idf_ = [TfidfTransformer(sublinear_tf=True).fit(block) for block in blocks]
         return self._weigh(blocks)
 
@@ -108,7 +118,7 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
         features : csr_array of shape (n_texts, n_features), float64
         """
         check_is_fitted(self)
-        return self._weigh(self._choose(self._count(*self._vectorizer.read_tokens(X))))
+        return self._weigh(_join(self._count(*self._vectorizer.read_tokens(X))))
 
     @property
     def _vectorizer(self):
@@ -126,16 +136,25 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
         pairs = _pair(known_places, offsets, n_tokens=n_tokens)
         all_tokens = _count(rows, places, shape=(n_texts, len(tokens)))
         return (
-            _count(rows, known_places, shape=(n_texts, n_tokens)),
+            _count(rows, known_places, shape=(n_texts, n_tokens))[:, self.words_],
             _count(rows, _find(pairs, self.pairs_), shape=(n_texts, len(self.pairs_))),
             all_tokens @ _cut(tokens, self.cutter_),
         )
 
-    def _choose(self, counts):
-        """Return the common columns in blocks, each to be scaled by itself."""
-        *words, pieces = (c[:, common] for c, common in zip(counts, self.common_, strict=True))
-        words = sparse.hstack(words, format="csr")
-        return [words, pieces] if pieces.shape[1] else [words]
+    def _drop_rare(self, tokens, words, pairs, pieces):
+        """Forget the n-grams that are no features; the arguments are the places of the others.
+
+        The order of the features does not change.
+        """
+        first, second = np.divmod(self.pairs_[pairs], len(tokens))
+        needed = np.unique(np.concatenate([words, first, second]))
+        self.token_places_ = {token: place for place, token in enumerate(tokens[needed])}
+        self.words_ = np.searchsorted(needed, words)
+        first, second = np.searchsorted(needed, first), np.searchsorted(needed, second)
+        self.pairs_ = first * len(needed) + second
+        if self.cutter_ is not None:
+            names = self.cutter_.get_feature_names_out()[pieces].tolist()
+            self.cutter_.vocabulary_ = {name: column for column, name in enumerate(names)}
 
     def _weigh(self, blocks):
         """Turn the counts into TF-IDF, in place, since they are the largest there is."""
@@ -145,6 +164,13 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
             weighed.append(idf.transform(block, copy=False))
             weighed[-1].data *= weight
         return sparse.hstack(weighed, format="csr")
+
+
+def _join(counts):
+    """Return the blocks of features to be scaled separately, from words, pairs and pieces."""
+    *words, pieces = counts
+    words = sparse.hstack(words, format="csr")
+    return [words, pieces] if pieces.shape[1] else [words]
 
 
 def _pair(places, offsets, *, n_tokens):
@@ -177,9 +203,12 @@ def _fit_cutter(tokens):
     """Return what counts n-grams of characters, or None where every token is one character."""
     if all(len(token.strip()) < 2 for token in tokens):  # as in Chinese
         return None
-    return CountVectorizer(analyzer="char_wb", ngram_range=CHARACTERS, lowercase=False).fit(
-        _long(tokens)
-    )
+    return make_cutter().fit(_long(tokens))
+
+
+def make_cutter():
+    """Return what counts n-grams of characters, unfitted."""
+    return CountVectorizer(analyzer="char_wb", ngram_range=CHARACTERS, lowercase=False)
 
 
 def _cut(tokens, cutter):

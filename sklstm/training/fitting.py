@@ -69,8 +69,7 @@ class Fitting:
         self, everything: Examples, held_out: Examples | None = None
     ) -> tuple[Examples, Examples, Examples | None]:
         """Return all examples, those to train on, and those held out, or None; weighed by class."""
-        class_weight = getattr(self.estimator, "class_weight", None)  # which only classes have
-        targets = everything.targets
+        class_weight, targets = getattr(self.estimator, "class_weight", None), everything.targets
         weights = self.task.weigh(class_weight, targets)
         if held_out is not None:
             held_out = held_out.weigh(self.task.weigh(class_weight, targets, held_out.targets))
@@ -174,6 +173,7 @@ class Fitting:
             callbacks=trained.callbacks,
             moments=self.moments,
             rng=self.rng,
+            given=self.start.given,
             coverage=self.start.coverage,
             **parts,
         )

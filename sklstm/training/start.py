@@ -17,7 +17,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 
 from sklstm.model.blending import Blend
-from sklstm.model.persistence import load_language_model
+from sklstm.model.persistence import load
 from sklstm.model.text_model import TextModel
 from sklstm.network.encoder import Encoder
 from sklstm.network.language_network import LSTMLanguageNetwork
@@ -73,6 +73,8 @@ class Fresh:
 
     def __init__(self, estimator):
         self.estimator = estimator
+        #: Parameters of the network that the start determines, and not the user.
+        self.given = ("embedding_dim",) if estimator.embedding_dim == "auto" else ()
 
     def generators(self) -> tuple[np.random.Generator, torch.Generator]:
         """Return numpy's generator for the order of texts and torch's for weights and masks."""
@@ -162,7 +164,7 @@ class Pretrained(Fresh):
     def __init__(self, estimator, model: TextModel):
         super().__init__(estimator)
         settings = model.network.settings
-        self.sizes = {name: getattr(settings, name) for name in SIZES}
+        self.sizes, self.given = {name: getattr(settings, name) for name in SIZES}, SIZES
         self.weights = {
             name: weight
             for name, weight in model.network.named_parameters()
@@ -172,10 +174,9 @@ class Pretrained(Fresh):
         self.vectorizer = _choose_vectorizer(model.vectorizer, estimator.vectorizer)
 
     def _check_sizes(self):
-        parameters = signature(type(self.estimator)).parameters
         for name, size in self.sizes.items():
             got = getattr(self.estimator, name)
-            if got not in (parameters[name].default, size):
+            if got not in (_default(self.estimator, name), size):
                 raise ValueError(
                     f"{name} is the language model's, {size!r}, where pretrained is given; got "
                     f"{got!r}. Leave it out."
@@ -209,7 +210,7 @@ class Resumed(Fresh):
         super().__init__(estimator)
         self.model = model
         self.task, self.blend, self.history = model.task, model.blend, model.history
-        self.moments, self.coverage = model.moments, model.coverage
+        self.moments, self.coverage, self.given = model.moments, model.coverage, model.given
         if estimator.embeddings is not None and model.coverage is None:
             raise ValueError(
                 "embeddings must be given to the first fit; got them for a network that was fitted "
@@ -231,11 +232,14 @@ class Resumed(Fresh):
 
     def network_settings(self):
         """Return what the network is built from, with the sizes that parameters leave open."""
-        earlier, known = self.model.network.settings, {}
-        if self.estimator.pretrained is not None:
-            known = {name: getattr(earlier, name) for name in SIZES}
-        elif self.estimator.embedding_dim == "auto":
-            known = {"embedding_dim": earlier.embedding_dim}
+        earlier = self.model.network.settings
+        known = {
+            name: getattr(earlier, name)
+            for name in self.given
+            if getattr(self.estimator, name) == _default(self.estimator, name)
+        }
+        if self.estimator.embedding_dim == "auto":
+            known["embedding_dim"] = earlier.embedding_dim
         return NetworkSettings.of(self.estimator, **known)
 
     def load_into(self, network):
@@ -262,7 +266,7 @@ def _check_pretrained(pretrained):
 def _find_language_model(given) -> TextModel:
     """Return what the language model of a path, or an estimator, has learnt."""
     if isinstance(given, str | os.PathLike):
-        return load_language_model(given)[0]
+        return load(given, expected="LSTMLanguageModel").model
     model = getattr(given, "model_", None)
     if isinstance(model, TextModel) and isinstance(model.network, LSTMLanguageNetwork):
         return model
@@ -271,6 +275,11 @@ def _find_language_model(given) -> TextModel:
         "first; in a grid of several give paths, or wrap each in "
         "sklearn.frozen.FrozenEstimator, since a search clones what it tries."
     )
+
+
+def _default(estimator, name: str):
+    """Return what a parameter is where the user gives none."""
+    return signature(type(estimator)).parameters[name].default
 
 
 def _choose_vectorizer(theirs: SequenceVectorizer, own: SequenceVectorizer | None):

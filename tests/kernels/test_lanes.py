@@ -19,6 +19,7 @@ def where():
 @pytest.fixture
 def two_threads():
     before = torch.get_num_threads()
+    lanes._pool.cache_clear()  # other tests of this process may have used its threads
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
