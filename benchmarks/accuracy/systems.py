@@ -41,9 +41,9 @@ class Variant:
 
 def network_alone(classifier):
     """Return a fitted classifier that predicts by its network, without its n-grams."""
-    alone, model = copy.copy(classifier), classifier.model_
-    alone.model_ = replace(model, blend=replace(model.blend, weights=(1.0, 0.0)))
-    return alone
+    network, model = copy.copy(classifier), classifier.model_
+    network.model_ = replace(model, blend=replace(model.blend, weights=(1.0, 0.0)))
+    return network
 
 
 def ngrams_alone(classifier):

@@ -63,17 +63,17 @@ def _digest(*parts: bytes) -> str:
 
 
 def _entry(digest: str) -> bytes:
-    """Return the digest's entry as it stands in a header; within a JSON string it cannot stand."""
+    """Return the digest's entry as a header writes it; a JSON string cannot contain it."""
     return f'"{DIGEST}":"{digest}"'.encode()
 
 
 def _count_items(text: bytes) -> int:
-    """Return a number that the items of a JSON text are not more than."""
+    """Return an upper bound of the number of items in a JSON text."""
     return sum(map(text.count, (b",", b":", b"[", b"{")))
 
 
 def write(path, content: bytes) -> None:
-    """Write a file completely or not at all; one that was there stays until then.
+    """Write a file completely or not at all; an earlier file is kept until then.
 
     A file that is replaced keeps its permissions; of a symbolic link, the target is written.
 
@@ -82,13 +82,15 @@ def write(path, content: bytes) -> None:
     OSError
         If the file cannot be written.
     ValueError
-        If there is something else than a file.
+        If the path is of something that is no file, such as a folder.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
-        raise ValueError(f"path must be a file, or be free; got {str(path)!r}, which is neither.")
-    # Opened by its final permissions: the umask is the system's to apply. The name is of a fixed
-    # length, since the target's may be as long as a name can be.
+        raise ValueError(
+            f"path must be that of a file, old or new; got {str(path)!r}, which is something else."
+        )
+    # The system applies the umask when it opens the file. The name has a fixed length, since the
+    # target's may be as long as a name can be.
     temporary = target.parent / f".sklstm-{secrets.token_hex(8)}"
     try:
         with open(temporary, "xb") as file:
@@ -105,7 +107,7 @@ def write(path, content: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new name in a folder last, where the system can."""
+    """Flush a folder to the disk, so that a new name survives a crash, where the system can."""
     with suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
         try:
@@ -174,7 +176,7 @@ def read_arrays(file, head: bytes, expected: dict[str, list]) -> dict[str, np.nd
     Parameters
     ----------
     file : binary file
-        The file, behind its head.
+        The file, after its head.
     head : bytes
         The head, as ``read_description`` has returned it.
     expected : dict

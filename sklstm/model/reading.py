@@ -20,9 +20,9 @@ from sklstm.text.tokenizers import TOKEN_PATTERN
 from sklstm.text.vectorizer import SequenceVectorizer
 from sklstm.text.vocabulary import check_vocabulary, number_tokens
 
-# Of lists and objects in each other; save needs a few frames of Python for each.
+# The deepest nesting of lists and objects; save needs a few frames of Python for each level.
 MOST_DEPTH = 50
-# Of labels whose dtype has a width; larger ones become objects.
+# The most memory of labels whose dtype has a width; larger ones become objects.
 MOST_BYTES_OF_LABELS = 10**8
 
 
@@ -86,7 +86,8 @@ class Reader:
     def strings(self, part) -> list[str]:
         """Return a list of strings."""
         text, ends = (self.arrays.pop(path) for path in part["paths"])
-        if text.dtype != np.uint8 or ends.dtype != np.int64 or text.ndim != 1 or ends.ndim != 1:
+        are_ends = ends.ndim == 1 and ends.dtype in (np.uint32, np.int64)
+        if not are_ends or text.dtype != np.uint8 or text.ndim != 1:
             raise DamagedFile("one with strings that are none")
         begins = np.concatenate([[0], ends]).tolist()
         if begins[-1] != len(text) or (np.diff(begins) < 0).any():

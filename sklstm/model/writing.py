@@ -30,9 +30,9 @@ DATACLASSES = {kind.__name__: kind for kind in (TextModel, Multiclass, Blend)}
 MANY = 100
 # Sums of the products of two such weights are finite in float32.
 MOST_WEIGHT = 1e15
-# Of an array of few different numbers: two bytes tell them apart.
+# The most different numbers of an array that is written as codes of two bytes.
 MOST_VALUES = 2**16
-# Of a history: epochs.
+# The most epochs of a history.
 MOST_ROWS = 200_000
 #: Fields that are not written: what a fitted model does not need.
 NOT_WRITTEN = {"callbacks"}
@@ -108,6 +108,7 @@ class Writer:
         encoded = [string.encode("utf-8", "surrogatepass") for string in strings]
         text = np.frombuffer(b"".join(encoded), dtype=np.uint8)
         ends = np.cumsum([len(string) for string in encoded], dtype=np.int64)
+        ends = ends.astype(np.uint32) if len(text) < 2**32 else ends
         paths = [self._keep(text, f"{path}.text"), self._keep(ends, f"{path}.ends")]
         return {KIND: "strings", "paths": paths}
 
@@ -149,7 +150,8 @@ class Writer:
         """Return many objects, such as a history, as columns of those that have the same names."""
         if len(rows) > MOST_ROWS:
             raise ValueError(
-                f"save can write {MOST_ROWS:,} rows of {path}; got {len(rows):,}. Use joblib."
+                f"save can write at most {MOST_ROWS:,} rows of {path}; got {len(rows):,}. "
+                "Use joblib."
             )
         runs = []
         for names, run in itertools.groupby(rows, key=tuple):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 class UndrawnLinear(nn.Linear):
     """A linear layer whose weights the network draws, from its own generator.
 
-    (torch's ``skip_init`` would do, but imports torch's compiler: two seconds of a fresh process.)
+    (torch's ``skip_init`` would do, but it imports torch's compiler, which slows a fresh process.)
     """
 
     def reset_parameters(self) -> None:

@@ -12,7 +12,7 @@ class NaiveBayesLogisticRegression(ClassifierMixin, BaseEstimator):
     """Logistic regression on the log-count ratios of naive Bayes.
 
     Each feature that a text has, whatever its value, is replaced by the log-count ratio of a class
-    against the rest. What counts alone reveal of the class is then large before the regression,
+    against the rest. What the counts say about the class is then large before the regression,
     so that its penalty spares it. More than two classes are one against the rest.
 
     Parameters

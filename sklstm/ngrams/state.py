@@ -46,7 +46,7 @@ def take_state(classifier: Pipeline) -> dict:
         "tokens": list(ngrams.token_places_),
         "words": ngrams.words_,
         "pairs": ngrams.pairs_,
-        "pieces": None if cutter is None else cutter.get_feature_names_out().tolist(),
+        "pieces": None if cutter is None else list(cutter.vocabulary_),  # in order of the columns
         "idf": [idf.idf_ for idf in ngrams.idf_],
         "classes": linear.classes_,
         "members": [

@@ -312,7 +312,7 @@ def test_what_is_no_file_is_refused(tmp_path):
         with pytest.raises(ValueError) as refusal:
             write(path, b"content")
         assert str(refusal.value) == (
-            f"path must be a file, or be free; got {str(path)!r}, which is neither."
+            f"path must be that of a file, old or new; got {str(path)!r}, which is something else."
         )
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "fifo")

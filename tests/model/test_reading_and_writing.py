@@ -274,7 +274,7 @@ def test_no_more_rows_are_written_than_are_read(monkeypatch):
         Reader(writer.arrays).put_together(described)
     with pytest.raises(ValueError) as refusal:
         Writer().take_apart([{"a": True}] * 301, "history")
-    assert str(refusal.value) == "save can write 300 rows of history; got 301. Use joblib."
+    assert str(refusal.value) == "save can write at most 300 rows of history; got 301. Use joblib."
 
 
 def test_a_refusal_names_the_way_out():
