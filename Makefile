@@ -9,7 +9,7 @@ demo: $(VENV)/.base                ## train beside the baselines and print the t
 	$(BIN)/python examples/compare_baselines.py
 
 test: $(VENV)/.test                ## all tests, doctests and coverage, a process a core
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term
 
 test-lowest:                       ## all tests, with the lowest versions that pyproject.toml promises
 	.ci/lowest

@@ -32,6 +32,11 @@ def module(monkeypatch):
     return importlib.import_module
 
 
+def test_data_are_sought_next_to_the_repository(module, monkeypatch):
+    monkeypatch.delenv("SKLSTM_DATA", raising=False)
+    assert module("data_sets").data_folder() == SCRIPTS.parents[2] / "shared" / "data"
+
+
 @pytest.fixture(scope="module")
 def table():
     docstrings = load_docstrings()

@@ -5,6 +5,8 @@ import io
 import os
 import pickle
 import pickletools
+import re
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -44,6 +46,21 @@ def modules_of(pickled):
 def test_a_pickle_holds_no_code_of_torch_or_skorch(blended):
     blended.partial_fit(TEXTS, LABELS)  # which leaves moments
     assert modules_of(pickle.dumps(blended)) & {"torch", "skorch"} == set()
+
+
+def test_the_types_to_trust_are_those_of_the_guide(blended):
+    """The list that skops and MLflow are given."""
+    found = set()
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module, name):
+            found.add(f"{module}.{name}")
+            return super().find_class(module, name)
+
+    Unpickler(io.BytesIO(pickle.dumps(blended))).load()
+    guide = (Path(__file__).parent.parent / "docs" / "files.md").read_text()
+    listed = set(re.findall(r'^    "(sklstm\.\S+)",$', guide, flags=re.MULTILINE))
+    assert listed == {name for name in found if name.startswith("sklstm.")}
 
 
 def test_a_pickle_predicts_the_same(blended):

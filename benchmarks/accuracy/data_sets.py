@@ -66,8 +66,8 @@ class DataSet:
 
 def data_folder():
     """Return the folder of the data sets."""
-    beside = Path(__file__).parent.parent.parent / "shared" / "data"
-    return Path(os.environ.get("SKLSTM_DATA", beside))
+    repository = Path(__file__).parents[2]
+    return Path(os.environ.get("SKLSTM_DATA", repository.parent / "shared" / "data"))
 
 
 def find_data(names):
