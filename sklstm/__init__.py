@@ -4,9 +4,17 @@ from importlib.metadata import version
 
 from sklstm.classifier import LSTMTextClassifier
 from sklstm.language_model import LSTMLanguageModel
+from sklstm.regressor import LSTMTextRegressor
 from sklstm.saving import load
 from sklstm.text.vectorizer import SequenceVectorizer
 
-__all__ = ["LSTMLanguageModel", "LSTMTextClassifier", "SequenceVectorizer", "__version__", "load"]
+__all__ = [
+    "LSTMLanguageModel",
+    "LSTMTextClassifier",
+    "LSTMTextRegressor",
+    "SequenceVectorizer",
+    "__version__",
+    "load",
+]
 
 __version__ = version("sklstm")

@@ -1,27 +1,24 @@
-"""Checks of texts, labels and weights; the only imports of private scikit-learn helpers."""
+"""Checks of texts and their weights; the only imports of private scikit-learn helpers."""
 
 import numbers
 import sys
-import warnings
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 
 import numpy as np
 from scipy import sparse
 from sklearn.base import _fit_context as fit_context
-from sklearn.exceptions import DataConversionWarning
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
-from sklearn.utils.multiclass import type_of_target
 
 __all__ = [
     "HasMethods",
     "Interval",
     "RealNotInt",
     "StrOptions",
-    "check_labels",
     "check_sample_weight",
     "check_same_length",
     "check_texts",
     "fit_context",
+    "is_missing",
     "level_of_user",
 ]
 
@@ -105,7 +102,7 @@ def _refuse_element(element, position: int, name: str):
     kind = type(element).__name__
     if isinstance(element, bytes):
         remedy = "Decode it first: text.decode('utf-8')."
-    elif _is_missing(element):
+    elif is_missing(element):
         shown = "None" if element is None else f"{kind} ({element})"
         raise TypeError(
             f'{name}[{position}] must be a str; got {shown}. Replace missing texts by "" first.'
@@ -122,7 +119,7 @@ def _refuse_element(element, position: int, name: str):
     raise TypeError(f"{name}[{position}] must be a str; got {kind} ({element!r:.40}). {remedy}")
 
 
-def _is_missing(value) -> bool:
+def is_missing(value) -> bool:
     """Whether a value is None, not finite or pandas' NA (by name: pandas is not required)."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
@@ -136,93 +133,6 @@ def check_same_length(texts, y, *, names: tuple[str, str] = ("X", "y")) -> None:
             f"{names[0]} and {names[1]} must have the same length; "
             f"got {len(texts)} texts and {len(y)} labels."
         )
-
-
-def check_labels(y, *, name: str = "y") -> np.ndarray:
-    """Return the labels as a one-dimensional array without missing values.
-
-    Raises
-    ------
-    TypeError
-        If y is a single str or missing.
-    ValueError
-        If y has several columns, holds missing values or continuous numbers.
-    """
-    if y is None:  # the second sentence is what scikit-learn's checks look for
-        raise ValueError(
-            f"{name} must hold one label for each text; got None. This estimator requires y to be "
-            "passed, but the target y is None."
-        )
-    holds_many = isinstance(y, Iterable) or hasattr(y, "__array__")
-    if isinstance(y, str | bytes | Mapping | Set) or not holds_many:
-        raise TypeError(
-            f"{name} must be a sequence of labels; got {type(y).__name__}. Pass a list or an array."
-        )
-    labels = _plain_labels(_label_array(y, name), name)
-    with warnings.catch_warnings():
-        # Many classes in few texts are no sign of a regression when texts are classified.
-        warnings.filterwarnings("ignore", message="The number of unique classes")
-        kind = type_of_target(labels, input_name=name)
-    if kind.startswith("continuous"):
-        raise ValueError(
-            f"{name} must hold classes; got continuous numbers (Unknown label type: continuous), "
-            f"such as {labels.tolist()[0]!r}. Cut them into classes first, or use a regressor."
-        )
-    if kind not in ("binary", "multiclass"):
-        raise ValueError(
-            f"{name} must hold labels that are str, bool or numbers; got {labels.dtype} "
-            f"(Unknown label type: {kind}), such as {labels.tolist()[0]!r:.40}."
-        )
-    return labels
-
-
-def _plain_labels(labels: np.ndarray, name: str) -> np.ndarray:
-    """Return labels that are all there and of one type, as an array of that type."""
-    if labels.size == 0:
-        raise ValueError(f"{name} must hold at least two classes; got 0 labels.")
-    missing = [k for k, label in enumerate(labels.tolist()) if _is_missing(label)]
-    if missing:
-        raise ValueError(
-            f"{name}[{missing[0]}] must be a label; got {labels.tolist()[missing[0]]}, and so in "
-            f"{len(missing)} of {len(labels)} places. Drop the rows without a label."
-        )
-    if labels.dtype == object:  # nullable and Categorical labels get their plain dtype
-        are_str = [isinstance(label, str) for label in labels.tolist()]
-        if any(are_str) and not all(are_str):
-            raise TypeError(
-                f"{name} must hold labels of one type; got str and other types mixed. "
-                "Turn all of them into str."
-            )
-        if any(isinstance(label, Collection) and not isinstance(label, str) for label in labels):
-            raise ValueError(f"{name} must hold one label for each text; got several for some.")
-        labels = np.asarray(labels.tolist())
-    return labels
-
-
-def _label_array(y, name: str) -> np.ndarray:
-    """Return y as a one-dimensional array."""
-    if sparse.issparse(y) or getattr(y, "ndim", 1) > 1 and y.shape[1:] != (1,):
-        raise ValueError(
-            f"{name} must be 1-dimensional, one label a text; got shape {y.shape}. For several "
-            "labels a text use sklearn.multiclass.OneVsRestClassifier(LSTMTextClassifier()) or "
-            "sklearn.multioutput.MultiOutputClassifier."
-        )
-    # Nullable dtypes become arrays of objects here, so that no missing value turns into a number.
-    if hasattr(y, "__array__") or hasattr(y, "to_numpy"):
-        labels = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
-    else:  # as objects, since numpy would turn [1, "a"] into ["1", "a"]
-        labels = np.array(list(y), dtype=object)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        warnings.warn(
-            "A column-vector y was passed when a 1d array was expected. Please change the shape "
-            "of y to (n_samples,), for example using ravel().",
-            DataConversionWarning,
-            stacklevel=level_of_user(),
-        )
-        return labels[:, 0]
-    if labels.ndim > 1:
-        return _label_array(labels, name)
-    return labels
 
 
 def check_sample_weight(sample_weight, *, n_texts: int) -> np.ndarray:

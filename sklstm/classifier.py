@@ -1,15 +1,18 @@
 """LSTMTextClassifier: its parameters, and what it predicts."""
 
+from dataclasses import replace
 from operator import attrgetter
 
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklstm.checks import check_labels, check_texts, fit_context
+from sklstm.checks import check_texts, fit_context
+from sklstm.labels import LabelSets, check_label_sets, check_labels, holds_label_sets
 from sklstm.model.sentences import check_reads_sentences, predict_sentences
 from sklstm.parameters import constrain
-from sklstm.tasks import Multiclass
+from sklstm.tasks.multiclass import Multiclass
+from sklstm.tasks.multilabel import Multilabel
 from sklstm.text_estimator import LSTMTextEstimator
 from sklstm.training.start import find_start
 
@@ -334,40 +337,9 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         self.verbose = verbose
 
     _parameter_constraints = constrain(__init__)
+    tasks = (Multiclass, Multilabel)
 
     classes_ = property(attrgetter("model_.task.classes"), doc="The labels, sorted.")
-
-    def set_params(self, **params):
-        """Set parameters, also those of the vectorizer and of an estimator given as ``blend``.
-
-        Parameters
-        ----------
-        **params : dict
-            Names and values; nested ones are ``vectorizer__<name>`` and ``blend__<name>``.
-
-        Returns
-        -------
-        self : LSTMTextClassifier
-
-        Raises
-        ------
-        ValueError
-            If there is no such parameter, or one of a ``blend`` that is no estimator.
-        """
-        of_member = [name for name in params if name.startswith("blend__")]
-        blend = params.get("blend", self.blend)
-        if of_member and (blend is None or isinstance(blend, str)):
-            raise ValueError(
-                f"{of_member[0]} needs an estimator as blend; got blend={blend!r}. Set blend to a "
-                "classifier of raw texts first."
-            )
-        return super().set_params(**params)
-
-    def __sklearn_clone__(self):
-        """Return a clone that starts from the same language model, not from an unfitted one."""
-        twin = super().__sklearn_clone__()
-        twin.pretrained = self.pretrained
-        return twin
 
     @fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
@@ -398,19 +370,15 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
             If an argument or a parameter is not what it must be, or a label is not in
             ``classes``. What was learnt before stays as it was.
         """
-        self._check_parameters()
-        if self.class_weight == "balanced":
+        self._check_partial_fit()
+        if isinstance(self.class_weight, str):
             raise ValueError(
                 "class_weight='balanced' needs all texts at once and cannot be used with "
                 "partial_fit; give a dict of weights, one for each class."
             )
-        if not (self.blend is None or isinstance(self.blend, str)):
-            raise ValueError(
-                "blend must be None or 'ngrams' for partial_fit, since an estimator needs all "
-                f"texts at once; got {self.blend!r}."
-            )
         start = find_start(self, resume=True)
-        return self._fit_one_pass(X, y, sample_weight, start, self._all_classes(start, classes))
+        known = self._all_classes(start.task, classes, holds_label_sets(y))
+        return self._fit_one_pass(X, y, sample_weight, start, known)
 
     def predict(self, X):
         """Return the most probable label of each text.
@@ -506,25 +474,44 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         return predict_sentences(self.model_, check_texts(X))
 
     def _check_y(self, y, name="y"):
-        """Return the labels as an array."""
-        return check_labels(y, name=name)
+        """Return the labels, of one class a text as an array."""
+        check = check_label_sets if holds_label_sets(y) else check_labels
+        return check(y, name=name)
 
-    def _make_task(self, labels, known=None):
+    def _make_task(self, labels, weights, known=None):
         """Return the task of these labels, or of the classes that are known."""
-        if known is not None:
-            return Multiclass(known.classes, self.label_smoothing)
-        return Multiclass.of(labels, label_smoothing=self.label_smoothing)
+        are_sets = isinstance(labels, LabelSets)
+        if known is None:
+            kind = Multilabel if are_sets else Multiclass
+            return kind.of(labels, label_smoothing=self.label_smoothing)
+        task = replace(known, label_smoothing=self.label_smoothing, class_weights=None)
+        if are_sets and isinstance(task, Multilabel):
+            task = replace(task, is_sparse=labels.is_sparse)
+        return task
 
-    def _all_classes(self, start, classes):
+    def _weigh_classes(self, task, targets):
+        """Return the task with the weights of its classes."""
+        return task.weighted(self.class_weight, targets)
+
+    def _all_classes(self, known, classes, are_sets):
         """Return the task of the classes of all calls of ``partial_fit``."""
-        if start.task is None and classes is None:
-            raise ValueError("classes must be passed on the first call to partial_fit; got None.")
-        if classes is None:
-            return start.task
-        task = Multiclass.of(check_labels(classes, name="classes"), name="classes")
-        if start.task is not None and not np.array_equal(task.classes, start.task.classes):
+        if classes is None:  # the columns of label sets say which there are
+            if known is None and not are_sets:
+                raise ValueError(
+                    "classes must be passed on the first call to partial_fit; got None."
+                )
+            return known
+        labels = check_labels(classes, name="classes")
+        task = Multilabel(labels) if are_sets else Multiclass.of(labels, name="classes")
+        if known is not None and not np.array_equal(task.classes, known.classes):
             raise ValueError(
-                f"classes must be those of the first call, {start.task.classes.tolist()}; "
+                f"classes must be those of the first call, {known.classes.tolist()}; "
                 f"got {task.classes.tolist()}."
             )
-        return task
+        return known or task
+
+    def __sklearn_tags__(self):
+        """Tell scikit-learn that a text can have several labels."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -67,16 +68,73 @@ def load_docstrings(*, random_state=0) -> Bunch:
     )
 
 
+def load_arguments(*, n_arguments=20, random_state=0) -> Bunch:
+    """Return what docstrings say of functions, and which common arguments each function takes.
+
+    Real texts with a set of labels each: the paragraphs before the first section of a docstring,
+    joined, of the functions, classes and methods of numpy, scipy, scikit-learn and torch, as they
+    are installed. A text has a label for each argument of its function that is among the most
+    common ones; nearly half of the texts have none. Equal texts are one text with all their labels.
+
+    Parameters
+    ----------
+    n_arguments : int, default=20
+        How many arguments are labels, the most common ones.
+    random_state : int, RandomState instance or None, default=0
+        Decides the order.
+
+    Returns
+    -------
+    data : Bunch
+        ``data`` (list of str), ``target`` (ndarray of 0 and 1 with a column for each argument) and
+        ``target_names`` (list of str, the arguments).
+
+    Examples
+    --------
+    >>> from sklstm.datasets import load_arguments
+    >>> functions = load_arguments()
+    >>> len(functions.data) > 2000, functions.target.shape[1], "axis" in functions.target_names
+    (True, 20, True)
+    """
+    taken = {}
+    for library in LIBRARIES:
+        for thing in _documented(importlib.import_module(library)):
+            names = _arguments(thing)
+            text = " ".join(_paragraphs(thing.__doc__))
+            if text and names is not None:
+                taken.setdefault(text, set()).update(names)
+    counts = Counter(name for names in taken.values() for name in names)
+    common = sorted(counts, key=lambda name: (-counts[name], name))[:n_arguments]
+    texts = sorted(taken)
+    order = check_random_state(random_state).permutation(len(texts))
+    return Bunch(
+        data=[texts[k] for k in order],
+        target=np.array([[name in taken[texts[k]] for name in common] for k in order], dtype=int),
+        target_names=common,
+    )
+
+
+def _arguments(thing) -> list[str] | None:
+    """Return the names of the arguments of a function or class; None where they are not known."""
+    try:
+        parameters = inspect.signature(thing).parameters
+    except (TypeError, ValueError):  # of modules, and of some functions in C
+        return None
+    return [name for name in parameters if name not in ("self", "cls", "args", "kwargs")]
+
+
 def _docstrings(library: ModuleType) -> Iterator[str]:
     """Yield each docstring of the public parts of a library once."""
-    seen = set()
+    yield from dict.fromkeys(thing.__doc__ for thing in _documented(library))
+
+
+def _documented(library: ModuleType) -> Iterator:
+    """Yield the public parts of a library that have a docstring."""
     for module in _modules(library):
         for thing in [module, *_public(module)]:
             for member in [thing, *(_public(thing) if inspect.isclass(thing) else ())]:
-                docstring = member.__doc__
-                if isinstance(docstring, str) and docstring not in seen:
-                    seen.add(docstring)
-                    yield docstring
+                if isinstance(member.__doc__, str):
+                    yield member
 
 
 def _modules(library: ModuleType) -> Iterator[ModuleType]:

@@ -202,6 +202,8 @@ class LSTMLanguageModel(TextEstimator):
         validation_fraction=[SHARE],
     )
 
+    tasks = (type(None),)
+
     network_ = property(attrgetter("model_.network"), doc="The trained network.")
 
     @property

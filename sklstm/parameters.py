@@ -9,6 +9,7 @@ from sklstm.checks import HasMethods, Interval, StrOptions
 from sklstm.kernels.cells import CELLS
 from sklstm.kernels.dispatch import BACKENDS
 from sklstm.network.pooling import POOLINGS
+from sklstm.tasks.regression import ERRORS
 from sklstm.text.vectorizer import SequenceVectorizer
 from sklstm.training.schedule import SCHEDULES
 
@@ -45,6 +46,7 @@ REGULARISATION = {
     "zoneout": [SHARE],
     "weight_decay": [NOT_NEGATIVE],
     "label_smoothing": [SHARE],
+    "loss": [StrOptions(set(ERRORS))],
     "adversarial": [SHARE],
     "virtual_adversarial": [SHARE],
     "ema": [Interval(Real, 0, 1, closed="neither"), None],

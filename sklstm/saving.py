@@ -2,9 +2,12 @@
 
 from sklstm.classifier import LSTMTextClassifier
 from sklstm.language_model import LSTMLanguageModel
+from sklstm.regressor import LSTMTextRegressor
 from sklstm.text_estimator import load_estimator
 
-ESTIMATORS = {kind.__name__: kind for kind in (LSTMTextClassifier, LSTMLanguageModel)}
+ESTIMATORS = {
+    kind.__name__: kind for kind in (LSTMTextClassifier, LSTMTextRegressor, LSTMLanguageModel)
+}
 
 
 def load(path, *, trust_pattern=False):
@@ -22,7 +25,7 @@ def load(path, *, trust_pattern=False):
 
     Returns
     -------
-    estimator : LSTMTextClassifier or LSTMLanguageModel
+    estimator : LSTMTextClassifier, LSTMTextRegressor or LSTMLanguageModel
 
     Raises
     ------

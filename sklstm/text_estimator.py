@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklstm.checks import check_same_length, check_sample_weight, check_texts, fit_context
 from sklstm.model.persistence import load, save
 from sklstm.network.pooling import check_pooling
-from sklstm.tasks import Task
+from sklstm.tasks.protocol import Task
 from sklstm.text.examples import Examples
 from sklstm.text.vectorizer import SequenceVectorizer
 from sklstm.text.word_vectors import check_embeddings
@@ -27,6 +27,8 @@ class TextEstimator(BaseEstimator):
     attributes; this class holds verbs only.
     """
 
+    #: The tasks that an estimator can have.
+    tasks: tuple[type, ...] = ()
     vectorizer_ = property(attrgetter("model_.vectorizer"), doc="The fitted vectorizer.")
     history_ = property(attrgetter("model_.history"), doc="What was recorded of each epoch.")
     loss_curve_ = property(attrgetter("model_.loss_curve"), doc="Training loss of each epoch.")
@@ -146,7 +148,7 @@ def load_estimator(path, kinds: dict, expected: str | None = None, *, trust_patt
         estimator = kinds[saved.kind](**saved.parameters)
         estimator._validate_params()
         check_pooling(getattr(estimator, "pooling", "last"))
-        if isinstance(estimator, LSTMTextEstimator) != (saved.model.task is not None):
+        if not isinstance(saved.model.task, estimator.tasks):
             raise ValueError("the model is that of another estimator")
     except (TypeError, ValueError) as error:
         raise ValueError(
@@ -161,9 +163,13 @@ def load_estimator(path, kinds: dict, expected: str | None = None, *, trust_patt
 class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextEstimator):
     """An estimator that learns from labelled texts; a subclass says what y is.
 
-    It does so by two methods: ``_check_y(y, name)`` returns checked labels as an array, and
-    ``_make_task(labels, known)`` returns their task, that of the earlier task ``known`` if given.
+    It does so by two methods: ``_check_y(y, name)`` returns checked labels, and
+    ``_make_task(labels, weights, known)`` returns their task, that of the earlier task ``known`` if
+    given. A classifier also gives weights to classes (``_weigh_classes``).
     """
+
+    #: Whether the validation texts decide about the blend; a classifier has a parameter for it.
+    calibrate = True
 
     member_ = property(attrgetter("model_.blend.member"), doc="The fitted ensemble member.")
     temperature_ = property(
@@ -196,7 +202,7 @@ class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextE
         ----------
         X : iterable of str of length n_texts
             The texts: a list, array, series, table of one column.
-        y : array-like of shape (n_texts,)
+        y : array-like of shape (n_texts,) or (n_texts, n_outputs)
             Their labels.
         sample_weight : array-like of shape (n_texts,) or None
             Weight of each text in the loss.
@@ -242,6 +248,48 @@ class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextE
             self.model_ = fitting.model(vectorizer, network, trained, blend=start.blend)
         return self
 
+    def _check_partial_fit(self):
+        """Check all parameters, and those that partial_fit cannot use."""
+        self._check_parameters()
+        if not (self.blend is None or isinstance(self.blend, str)):
+            raise ValueError(
+                "blend must be None or 'ngrams' for partial_fit, since an estimator needs all "
+                f"texts at once; got {self.blend!r}."
+            )
+
+    def set_params(self, **params):
+        """Set parameters, also those of the vectorizer and of an estimator given as ``blend``.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values; nested ones are ``vectorizer__<name>`` and ``blend__<name>``.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter, or one of a ``blend`` that is no estimator.
+        """
+        of_member = [name for name in params if name.startswith("blend__")]
+        blend = params.get("blend", self.blend)
+        if of_member and (blend is None or isinstance(blend, str)):
+            raise ValueError(
+                f"{of_member[0]} needs an estimator as blend; got blend={blend!r}. Set blend to an "
+                "estimator of raw texts first."
+            )
+        return super().set_params(**params)
+
+    def __sklearn_clone__(self):
+        """Return a clone that starts from the same language model, not from an unfitted one."""
+        twin = super().__sklearn_clone__()
+        twin.pretrained = self.pretrained
+        return twin
+
     def transform(self, X):
         """Return the pooled representation of the texts, as features for other estimators.
 
@@ -272,18 +320,27 @@ class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextE
         check_pooling(self.pooling)
         check_embeddings(self.embeddings)
 
-    def _read(
-        self, X, y, sample_weight=None, known: Task | None = None, names=("X", "y")
-    ) -> tuple[Task, Examples]:
+    def _read(self, X, y, sample_weight, known: Task | None) -> tuple[Task, Examples]:
         """Return what y is, and the texts with their targets and weights."""
+        texts, labels = self._check_pair(X, y, ("X", "y"))
+        weights = check_sample_weight(sample_weight, n_texts=len(texts))
+        task = self._make_task(labels, weights, known)
+        examples = Examples(texts, task.encode(labels), weights)
+        # Texts of weight 0 must not even shape the vocabulary.
+        kept = weights > 0
+        examples = examples if kept.all() else examples.take(np.flatnonzero(kept))
+        task = self._weigh_classes(task, examples.targets)
+        return task, examples.weigh(task.weigh(examples.targets))
+
+    def _check_pair(self, X, y, names):
+        """Return checked texts and labels."""
         texts, labels = check_texts(X, name=names[0]), self._check_y(y, name=names[1])
         check_same_length(texts, labels, names=names)
-        task = self._make_task(labels, known)
-        targets = task.encode(labels, name=names[1])
-        examples = Examples(texts, targets, check_sample_weight(sample_weight, n_texts=len(texts)))
-        # Texts of weight 0 must not even shape the vocabulary.
-        kept = examples.weights > 0
-        return task, examples if kept.all() else examples.take(np.flatnonzero(kept))
+        return texts, labels
+
+    def _weigh_classes(self, task: Task, targets) -> Task:
+        """Return the task of a fit with weights of its classes, if it has any."""
+        return task
 
     def _read_validation(self, X_val, y_val, task):
         """Return the validation texts that were given, or None."""
@@ -292,9 +349,11 @@ class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextE
                 "X_val and y_val must be given together; "
                 f"got {'X_val' if y_val is None else 'y_val'} only."
             )
-        return (
-            None if X_val is None else self._read(X_val, y_val, None, task, ("X_val", "y_val"))[1]
-        )
+        if X_val is None:
+            return None
+        texts, labels = self._check_pair(X_val, y_val, ("X_val", "y_val"))
+        targets = task.encode(labels, name="y_val")
+        return Examples(texts, targets, task.weigh(targets))
 
     def __sklearn_tags__(self):
         """Tell scikit-learn that the features are float32 whatever comes in."""

@@ -6,7 +6,9 @@ import torch
 from sklstm.network.language_network import LSTMLanguageNetwork
 from sklstm.network.settings import NetworkSettings
 from sklstm.network.text_network import LSTMTextNetwork
-from sklstm.tasks import Multiclass
+from sklstm.tasks.multiclass import Multiclass
+from sklstm.tasks.multilabel import Multilabel
+from sklstm.tasks.regression import Regression
 from sklstm.text.batching import RaggedIds, TrainingBatches
 from sklstm.training.callbacks import build_callbacks
 from sklstm.training.loop import build_net
@@ -92,6 +94,26 @@ def make_batches(n_texts=24, batch_size=8) -> TrainingBatches:
 def make_task(n_classes=3, *, label_smoothing=0.0) -> Multiclass:
     """Return the task of the classes "a", "b", and so on."""
     return Multiclass(np.array(list("abcdefgh"[:n_classes])), label_smoothing)
+
+
+def make_label_sets_task(**settings) -> Multilabel:
+    """Return the task of sets of the labels "a", "b" and "c"."""
+    return Multilabel(np.array(["a", "b", "c"]), **settings)
+
+
+def make_numbers_task(n_numbers=1, *, error="squared_error") -> Regression:
+    """Return the task of numbers with a mean of 3 and a scale of 2."""
+    return Regression(np.full(n_numbers, 3.0), np.full(n_numbers, 2.0), error, n_numbers == 1)
+
+
+def draw_outputs(task, n_texts=7, seed=0) -> tuple[np.ndarray, np.ndarray]:
+    """Return outputs and targets of a task; of classes, each is a target."""
+    rng = np.random.default_rng(seed)
+    outputs = 2.0 * rng.normal(size=(n_texts, task.n_outputs))
+    if isinstance(task, Multiclass):
+        return outputs, np.arange(n_texts) % task.n_outputs
+    targets = rng.normal(size=outputs.shape)
+    return outputs, targets > 0 if isinstance(task, Multilabel) else targets
 
 
 def make_training(**settings) -> TrainingSettings:

@@ -15,12 +15,13 @@ PACKAGE = Path(sklstm.__file__).parent
 #: From the bottom up. A module imports only from layers below its own, or from its own subpackage.
 LAYERS = [
     {"kernels", "checks", "datasets"},
-    {"lstm", "text", "tasks"},
+    {"lstm", "text", "labels"},
+    {"tasks"},
     {"network", "ngrams"},
     {"model"},
     {"training"},
     {"parameters", "text_estimator"},
-    {"classifier", "language_model"},
+    {"classifier", "regressor", "language_model"},
     {"saving"},
     {""},
 ]
@@ -147,6 +148,7 @@ def test_public_names():
     assert sklstm.__all__ == [
         "LSTMLanguageModel",
         "LSTMTextClassifier",
+        "LSTMTextRegressor",
         "SequenceVectorizer",
         "__version__",
         "load",

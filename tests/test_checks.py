@@ -5,10 +5,8 @@ import pandas as pd
 import polars as pl
 import pytest
 from scipy import sparse
-from sklearn.exceptions import DataConversionWarning
 
-from sklstm.checks import check_labels, check_same_length, check_sample_weight, check_texts
-from tests.conftest import LABELS, TEXTS
+from sklstm.checks import check_same_length, check_sample_weight, check_texts
 
 NO_VECTORIZER = "Pass the raw texts: drop the TfidfVectorizer or CountVectorizer in front"
 
@@ -124,100 +122,6 @@ def test_lengths_of_texts_and_labels():
     with pytest.raises(ValueError) as caught:
         check_same_length(["a"] * 120, np.arange(119))
     assert str(caught.value) == ("X and y must have the same length; got 120 texts and 119 labels.")
-
-
-@pytest.mark.parametrize(
-    ("y", "error", "sentence"),
-    [
-        (
-            None,
-            ValueError,
-            "y must hold one label for each text; got None. This estimator requires y to be "
-            "passed, but the target y is None.",
-        ),
-        (
-            "pos",
-            TypeError,
-            "y must be a sequence of labels; got str. Pass a list or an array.",
-        ),
-        (3, TypeError, "y must be a sequence of labels; got int. Pass a list or an array."),
-        (
-            {"a": 1},
-            TypeError,
-            "y must be a sequence of labels; got dict. Pass a list or an array.",
-        ),
-        (
-            ["a", 1],
-            TypeError,
-            "y must hold labels of one type; got str and other types mixed. Turn all of them into "
-            "str.",
-        ),
-        ([], ValueError, "y must hold at least two classes; got 0 labels."),
-        (
-            ["a", None, "b", None],
-            ValueError,
-            "y[1] must be a label; got None, and so in 2 of 4 places. "
-            "Drop the rows without a label.",
-        ),
-        (
-            [1.0, 0.0, np.nan],
-            ValueError,
-            "y[2] must be a label; got nan, and so in 1 of 3 places. "
-            "Drop the rows without a label.",
-        ),
-        (
-            pd.Series([1, None], dtype="Int64"),
-            ValueError,
-            "y[1] must be a label; got nan, and so in 1 of 2 places. "
-            "Drop the rows without a label.",
-        ),
-        (
-            [0.5, 1.5, 0.25],
-            ValueError,
-            "y must hold classes; got continuous numbers (Unknown label type: continuous), such "
-            "as 0.5. Cut them into classes first, or use a regressor.",
-        ),
-        (
-            [["a", "b"], ["c"]],
-            ValueError,
-            "y must hold one label for each text; got several for some.",
-        ),
-        (
-            np.array([object, object]),
-            ValueError,
-            "y must hold labels that are str, bool or numbers; got object (Unknown label type: "
-            "unknown), such as <class 'object'>.",
-        ),
-        (
-            np.eye(3),
-            ValueError,
-            "y must be 1-dimensional, one label a text; got shape (3, 3). For several labels a "
-            "text use sklearn.multiclass.OneVsRestClassifier(LSTMTextClassifier()) or "
-            "sklearn.multioutput.MultiOutputClassifier.",
-        ),
-        (
-            [[1, 0], [0, 1]],
-            ValueError,
-            "y must be 1-dimensional, one label a text; got shape (2, 2). For several labels a "
-            "text use sklearn.multiclass.OneVsRestClassifier(LSTMTextClassifier()) or "
-            "sklearn.multioutput.MultiOutputClassifier.",
-        ),
-    ],
-    ids=str,
-)
-def test_what_are_not_labels(y, error, sentence):
-    with pytest.raises(error) as caught:
-        check_labels(y)
-    assert str(caught.value) == sentence
-
-
-def test_a_column_of_labels_warns_of_the_users_line(tiny):
-    column = np.array(LABELS)[:, None]
-    match = "A column-vector y was passed when a 1d array was expected"
-    with pytest.warns(DataConversionWarning, match=match) as caught:
-        assert check_labels(column).tolist() == LABELS
-        tiny.set_params(max_epochs=1).fit(TEXTS, column)
-    assert [warning.filename for warning in caught] == [__file__] * 2
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from skorch.callbacks import Callback
 
 import sklstm.language_model
 from sklstm import LSTMLanguageModel, SequenceVectorizer
-from sklstm.text.examples import split_rows
+from sklstm.text.splitting import split_rows
 from sklstm.training.start import Fresh
 from tests.conftest import TEXTS
 

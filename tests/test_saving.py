@@ -322,8 +322,8 @@ def test_a_class_of_the_users_has_a_load_of_its_own(tmp_path):
     with pytest.raises(ValueError) as refusal:
         sklstm.load(tmp_path / "m")
     assert str(refusal.value) == (
-        f"{str(tmp_path / 'm')!r} must hold one of LSTMTextClassifier, LSTMLanguageModel; got Own. "
-        "Use load of that class."
+        f"{str(tmp_path / 'm')!r} must hold one of LSTMTextClassifier, LSTMTextRegressor, "
+        "LSTMLanguageModel; got Own. Use load of that class."
     )
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import sklearn
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import StackingClassifier, VotingClassifier
@@ -38,7 +38,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.fixes import parse_version
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklstm import LSTMLanguageModel, LSTMTextClassifier, SequenceVectorizer
+from sklstm import LSTMLanguageModel, LSTMTextClassifier, LSTMTextRegressor, SequenceVectorizer
 from tests.conftest import TINY
 
 INPUT_FREE_CHECKS = [
@@ -56,9 +56,11 @@ INPUT_FREE_CHECKS = [
 ]
 
 
+ESTIMATORS = (LSTMTextClassifier, LSTMTextRegressor, LSTMLanguageModel)
+
 PAIRS = [
     (estimator, check)
-    for estimator in (LSTMTextClassifier(), LSTMLanguageModel(), SequenceVectorizer())
+    for estimator in (*[kind() for kind in ESTIMATORS], SequenceVectorizer())
     for check in INPUT_FREE_CHECKS
 ]
 
@@ -68,6 +70,18 @@ def test_check_that_needs_no_input(estimator, check):
     with warnings.catch_warnings():
         getattr(estimator_checks, check)(type(estimator).__name__, estimator)
 
+
+#: What the classifier and the regressor do not share on purpose, by parameter, and why.
+DIFFERENT_IN_REGRESSOR = {
+    "blend": ({"words", "constraint"}, "another linear model, and a member that predicts numbers"),
+    "pretrained": ({"words"}, "each says what starts from it"),
+    "read_by": ({"words"}, "predictions are averaged, and no sentences are returned"),
+    "virtual_adversarial": ({"words"}, "there are no probabilities"),
+    "early_stopping": ({"words"}, "no class can be too small"),
+    "validation_fraction": ({"words"}, "tenths of y in the place of classes"),
+    "scoring": ({"words"}, "another loss"),
+    "callbacks": ({"words"}, "other numbers are recorded"),
+}
 
 #: What the classifier and the language model do not share on purpose, by parameter, and why.
 DIFFERENT = {
@@ -104,20 +118,24 @@ def describe_parameters(estimator):
     }
 
 
-def test_estimators_agree_on_the_parameters_that_they_share():
-    one, other = map(describe_parameters, (LSTMTextClassifier, LSTMLanguageModel))
+@pytest.mark.parametrize(
+    ("estimator", "different"),
+    [(LSTMLanguageModel, DIFFERENT), (LSTMTextRegressor, DIFFERENT_IN_REGRESSOR)],
+)
+def test_estimators_agree_on_the_parameters_that_they_share(estimator, different):
+    one, other = map(describe_parameters, (LSTMTextClassifier, estimator))
     shared = [name for name in one if name in other]
-    assert len(shared) > 15 and DIFFERENT.keys() <= set(shared)
+    assert len(shared) > 15 and different.keys() <= set(shared)
     assert shared == [name for name in other if name in one]  # in the same order
     found = {
         name: {aspect for aspect, value in one[name].items() if value != other[name][aspect]}
         for name in shared
     }
-    expected = dict.fromkeys(shared, set()) | {name: DIFFERENT[name][0] for name in DIFFERENT}
+    expected = dict.fromkeys(shared, set()) | {name: different[name][0] for name in different}
     assert found == expected
 
 
-@pytest.mark.parametrize("estimator", [LSTMTextClassifier, LSTMLanguageModel])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_documented_defaults_are_those_of_the_signature(estimator):
     doc = inspect.getdoc(estimator)
     for name, parameter in inspect.signature(estimator).parameters.items():
@@ -125,48 +143,69 @@ def test_documented_defaults_are_those_of_the_signature(estimator):
         assert ast.literal_eval(written) == parameter.default, name
 
 
-class NumbersAsTexts(ClassifierMixin, TransformerMixin, BaseEstimator):
-    """Passes each row of numbers to the classifier as a text: column and rounded value."""
+class NumbersAsTexts(TransformerMixin, BaseEstimator):
+    """Passes each row of numbers to an estimator as a text: column and rounded value."""
 
-    def __init__(self, class_weight=None, max_epochs=4):
-        self.class_weight = class_weight
+    def __init__(self, max_epochs=4):
         self.max_epochs = max_epochs
 
     def _texts(self, X):
         return [" ".join(f"f{j}b{round(2 * x)}" for j, x in enumerate(row)) for row in X]
 
-    def _classifier(self):
-        return LSTMTextClassifier(
+    def _make(self, kind, **settings):
+        return kind(
             vectorizer=SequenceVectorizer(token_pattern=r"f\d+b-?\d+"),
-            class_weight=self.class_weight,
             early_stopping=False,
-            **(TINY | {"max_epochs": self.max_epochs, "batch_size": 16, "lr": 0.05}),
+            **(TINY | {"max_epochs": self.max_epochs, "batch_size": 16, "lr": 0.05} | settings),
         )
 
     def fit(self, X, y, sample_weight=None):
         X = validate_data(self, X)
-        self.classifier_ = self._classifier().fit(self._texts(X), y, sample_weight=sample_weight)
+        self.estimator_ = self._estimator().fit(self._texts(X), y, sample_weight=sample_weight)
         # The checks compare results to 1e-7, below the rounding of float32. The promise for
         # float32 is tested in test_classifier.py.
-        self.classifier_.model_.network.double()
-        self.classes_ = self.classifier_.classes_
+        self.estimator_.model_.network.double()
         return self
 
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
-        first = not hasattr(self, "classifier_")
+    def _fit_further(self, X, y, *arguments):
+        first = not hasattr(self, "estimator_")
         X = validate_data(self, X, reset=first)
         if first:
-            self.classifier_ = self._classifier()
-        self.classifier_.partial_fit(self._texts(X), y, classes, sample_weight)
-        self.classes_ = self.classifier_.classes_
+            self.estimator_ = self._estimator()
+        self.estimator_.partial_fit(self._texts(X), y, *arguments)
         return self
 
     def _ask(self, method, X):
         check_is_fitted(self)
-        return getattr(self.classifier_, method)(self._texts(validate_data(self, X, reset=False)))
+        return getattr(self.estimator_, method)(self._texts(validate_data(self, X, reset=False)))
 
     def predict(self, X):
         return self._ask("predict", X)
+
+    def transform(self, X):
+        return self._ask("transform", X)
+
+    def get_feature_names_out(self, input_features=None):
+        return self.estimator_.get_feature_names_out()
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+class ClassesOfNumbers(ClassifierMixin, NumbersAsTexts):
+    def __init__(self, class_weight=None, max_epochs=4):
+        super().__init__(max_epochs)
+        self.class_weight = class_weight
+
+    classes_ = property(lambda self: self.estimator_.classes_)
+
+    def _estimator(self):
+        return self._make(LSTMTextClassifier, class_weight=self.class_weight)
+
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        return self._fit_further(X, y, classes, sample_weight)
 
     def predict_proba(self, X):
         return self._ask("predict_proba", X)
@@ -177,15 +216,25 @@ class NumbersAsTexts(ClassifierMixin, TransformerMixin, BaseEstimator):
     def decision_function(self, X):
         return self._ask("decision_function", X)
 
-    def transform(self, X):
-        return self._ask("transform", X)
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
 
-    def get_feature_names_out(self, input_features=None):
-        return self.classifier_.get_feature_names_out()
+
+class NumbersOfNumbers(RegressorMixin, NumbersAsTexts):
+    def __init__(self, max_epochs=4):
+        super().__init__(max_epochs)
+
+    def _estimator(self):
+        return self._make(LSTMTextRegressor)
+
+    def partial_fit(self, X, y, sample_weight=None):
+        return self._fit_further(X, y, sample_weight)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = []
+        tags.target_tags.multi_output = True
         return tags
 
 
@@ -196,7 +245,9 @@ EXPECTED_FAILURES = {
 }
 
 
-@parametrize_with_checks([NumbersAsTexts()], expected_failed_checks=lambda _: EXPECTED_FAILURES)
+@parametrize_with_checks(
+    [ClassesOfNumbers(), NumbersOfNumbers()], expected_failed_checks=lambda _: EXPECTED_FAILURES
+)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_check_through_the_adapter(estimator, check):
     check(estimator)

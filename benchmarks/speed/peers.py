@@ -31,7 +31,7 @@ from torch import nn
 from sklstm.model.prediction import compute_outputs
 from sklstm.network.settings import NetworkSettings
 from sklstm.network.text_network import LSTMTextNetwork
-from sklstm.tasks import Multiclass
+from sklstm.tasks.multiclass import Multiclass
 from sklstm.text.batching import TrainingBatches
 from sklstm.training.callbacks import build_callbacks
 from sklstm.training.loop import build_net, train

@@ -24,7 +24,7 @@ ENTRIES = [
     ("tokenise", "sklstm.text.vectorizer.SequenceVectorizer.transform_ragged"),
     ("batch", "sklstm.text.batching.RaggedIds.pad"),
     ("forward", "sklstm.network.text_network.LSTMTextNetwork.forward"),
-    ("forward", "sklstm.tasks.Multiclass.loss"),
+    ("forward", "sklstm.tasks.multiclass.Multiclass.loss"),
     ("backward", "torch.Tensor.backward"),
     ("optimiser", "sklstm.training.callbacks.GradientClipping.on_grad_computed"),
     # The rows of the embedding that catch up before they are read.

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
 from sklstm.ngrams.member import ask_member
-from sklstm.tasks import Task
+from sklstm.tasks.protocol import Task
 
 # Fewer texts say too little about a temperature (Guo et al. 2017 use thousands).
 MIN_TEXTS_FOR_TEMPERATURE = 100
@@ -43,9 +43,18 @@ class Blend:
         outputs = outputs / self.temperature
         of_network, of_member = self.weights
         if of_member <= 0:
-            return task.pool([outputs], (of_network,))
+            return pool([outputs], (of_network,))
         parts = [outputs, ask_member(self.member, texts, task)]
-        return task.pool(parts, (of_network, of_member))
+        return pool(parts, (of_network, of_member))
+
+
+def pool(parts: list[np.ndarray], weights: tuple[float, ...]) -> np.ndarray:
+    """Return the weighted sum of outputs (n_texts, n_outputs), those of network and members.
+
+    Of logits and log-odds it is a weighted geometric mean of the probabilities, up to a constant
+    (Genest & Zidek 1986); of numbers, with weights that add up to 1, their mean.
+    """
+    return sum(weight * part for weight, part in zip(weights, parts, strict=True))
 
 
 def expect_weights(blend, member) -> tuple[float, float]:
@@ -66,12 +75,12 @@ def fit_blend(
 ) -> tuple[float, tuple[float, float]]:
     """Return the network's temperature, and the weights of network and member.
 
-    The temperature is 1 where the texts are too few or lack a class. A penalty pulls the weights
-    towards the ``expected`` ones; they need no smallest number of texts.
+    The temperature is 1 where the texts are too few or lack a class, and for numbers. A penalty
+    pulls the weights towards the ``expected`` ones; they need no smallest number of texts.
     """
     seen = targets[weights > 0]
     temperature = 1.0
-    if len(seen) >= MIN_TEXTS_FOR_TEMPERATURE and not task.absent(seen):
+    if len(seen) >= MIN_TEXTS_FOR_TEMPERATURE and task.can_scale(seen):
         temperature = fit_temperature(task, outputs, targets, weights)
     if of_member is None:
         return temperature, NETWORK_ONLY
@@ -108,7 +117,7 @@ def fit_weights(
     shares = weights / weights.sum()
 
     def loss_and_gradient(scales):
-        pooled = task.pool(parts, scales)
+        pooled = pool(parts, scales)
         gradient = [shares @ task.slopes(pooled, targets, part) for part in parts]
         loss = _mean_loss(task, pooled, targets, weights)
         loss += penalty * ((scales - middle) ** 2).sum()

@@ -9,6 +9,7 @@ import numpy as np
 import sklearn
 import torch
 
+from sklstm.labels import LARGEST_NUMBER
 from sklstm.model import container
 from sklstm.model.blending import Blend
 from sklstm.model.container import DamagedFile
@@ -17,7 +18,10 @@ from sklstm.model.text_model import TextModel
 from sklstm.model.writing import Writer
 from sklstm.network.language_network import LSTMLanguageNetwork
 from sklstm.network.settings import NetworkSettings
-from sklstm.tasks import Multiclass
+from sklstm.ngrams.state import KINDS as KINDS_OF_MEMBERS
+from sklstm.tasks.multiclass import Multiclass
+from sklstm.tasks.multilabel import Multilabel
+from sklstm.tasks.regression import ERRORS, Regression
 from sklstm.text.vectorizer import SequenceVectorizer
 from sklstm.text.vocabulary import number_tokens
 
@@ -186,10 +190,12 @@ def _checked(model) -> TextModel:
     n_ids = len(model.vectorizer.get_feature_names_out())
     _require(n_ids == model.network.embedding.num_embeddings, "a vocabulary of another size")
     is_language_model = isinstance(model.network, LSTMLanguageNetwork)
-    _require(isinstance(model.task, Multiclass) != is_language_model, "another task")
+    _require(isinstance(model.task, tuple(TASKS)) != is_language_model, "another task")
     _check_blend(model.blend)
     if model.task is not None:
-        _check_classes(model.task.classes, model)
+        TASKS[type(model.task)](model.task)
+        _require(model.task.n_outputs == model.network.head.out_features, "other classes")
+        _check_member(model)
     _check_moments(model)
     _check_records(model)
     return model
@@ -229,15 +235,50 @@ def _check_records(model: TextModel) -> None:
     _require(len(shares) == 2 and all(type(share) is float for share in shares), "no coverage")
 
 
-def _check_classes(classes, model: TextModel) -> None:
+def _check_member(model: TextModel) -> None:
+    member, task = model.blend.member, model.task
+    if member is None:
+        return
+    _require(KINDS_OF_MEMBERS[type(member[-1])] == task.kind, "n-grams of another kind of y")
+    if isinstance(task, Multiclass):
+        _require(len(np.setdiff1d(member.classes_, task.classes)) == 0, "n-grams of other classes")
+    else:
+        _require(len(member[-1].coef_) == task.n_outputs, "n-grams of other labels")
+
+
+def _check_classes(task: Multiclass) -> None:
+    _check_names(task.classes)
+    ascends = bool((task.classes[:-1] < task.classes[1:]).all())
+    _require(ascends and len(task.classes) > 1, "classes that are not sorted")
+    _check_weights(task.class_weights, task)
+
+
+def _check_label_sets(task: Multilabel) -> None:
+    _check_names(task.classes)
+    _require(len(set(task.classes.tolist())) == len(task.classes) > 0, "labels that come twice")
+    _require(type(task.is_sparse) is bool, "labels that are neither sparse nor not")
+    _check_weights(task.class_weights, task)
+
+
+def _check_names(classes) -> None:
     _require(isinstance(classes, np.ndarray) and classes.dtype.kind in "biufUO", "no classes")
     _require(classes.ndim == 1, "no classes")
-    ascends = bool((classes[:-1] < classes[1:]).all())
-    _require(ascends and len(classes) > 1, "classes that are not sorted")
-    _require(len(classes) == model.network.head.out_features, "other classes")
-    member = model.blend.member
-    known = [] if member is None else member.classes_
-    _require(len(np.setdiff1d(known, classes)) == 0, "n-grams of other classes")
+
+
+def _check_weights(weights, task) -> None:
+    if weights is not None:
+        _require(weights.shape == (task.n_outputs,), "other weights of classes")
+        _require(weights.dtype == np.float64 and np.isfinite(weights).all(), "no weights")
+        _require(bool((weights >= 0).all()), "no weights")
+
+
+def _check_numbers(task: Regression) -> None:
+    for array in (task.mean, task.scale):
+        _require(array.dtype == np.float64 and array.shape == (len(task.mean),), "no scale of y")
+        _require(bool((np.abs(array) <= LARGEST_NUMBER).all()), "no scale of y")
+    _require(len(task.scale) > 0 and bool((task.scale > 0).all()), "no scale of y")
+    _require(task.error in ERRORS and type(task.is_flat) is bool, "another loss")
+    _require(task.n_outputs == 1 or not task.is_flat, "another number of columns")
 
 
 def _require(right: bool, what: str) -> None:
@@ -271,3 +312,11 @@ def _load_version_1(described: dict, weights: dict, trust_pattern: bool) -> Save
     parameters["vectorizer"] = own and SequenceVectorizer(**own)
     model = TextModel(vectorizer, network, history=described["history"])
     return Saved("LSTMLanguageModel", _checked_parameters(parameters), _checked(model))
+
+
+#: What y may be, and what checks it.
+TASKS = {
+    Multiclass: _check_classes,
+    Multilabel: _check_label_sets,
+    Regression: _check_numbers,
+}

@@ -190,7 +190,7 @@ class Reader:
         return rng
 
     def ngrams(self, part) -> Pipeline:
-        """Return the fitted classifier of n-grams."""
+        """Return the fitted member of n-grams."""
         vectorizer = self.put_together(part["vectorizer"])
         if not isinstance(vectorizer, SequenceVectorizer | None):
             raise DamagedFile("one whose n-grams have another vectorizer")

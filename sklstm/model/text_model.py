@@ -10,7 +10,7 @@ from sklstm.model.blending import Blend
 from sklstm.model.prediction import compute_outputs, compute_pooled, predict_in_chunks
 from sklstm.network.encoder import Encoder
 from sklstm.network.state import from_state, take_state
-from sklstm.tasks import Task
+from sklstm.tasks.protocol import Task
 from sklstm.text.batching import RaggedIds
 from sklstm.text.vectorizer import SequenceVectorizer
 

@@ -6,7 +6,7 @@ from sklearn.metrics import get_scorer
 from sklstm.model.prediction import compute_outputs, sum_log_likelihoods
 from sklstm.network.language_network import LSTMLanguageNetwork
 from sklstm.network.text_network import LSTMTextNetwork
-from sklstm.tasks import Task
+from sklstm.tasks.protocol import Task
 from sklstm.text.batching import RaggedIds
 from sklstm.text.examples import Examples
 from sklstm.text.windows import add_both_boundaries

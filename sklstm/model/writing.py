@@ -18,14 +18,18 @@ from sklstm.model.blending import Blend
 from sklstm.model.text_model import TextModel
 from sklstm.network.encoder import Encoder
 from sklstm.network.state import take_state as take_network_state
-from sklstm.ngrams.state import is_ngram_classifier
+from sklstm.ngrams.state import is_ngram_member
 from sklstm.ngrams.state import take_state as take_ngrams_state
-from sklstm.tasks import Multiclass
+from sklstm.tasks.multiclass import Multiclass
+from sklstm.tasks.multilabel import Multilabel
+from sklstm.tasks.regression import Regression
 from sklstm.text.vectorizer import SequenceVectorizer
 from sklstm.text.vocabulary import check_vocabulary
 
 KIND = "$"
-DATACLASSES = {kind.__name__: kind for kind in (TextModel, Multiclass, Blend)}
+DATACLASSES = {
+    kind.__name__: kind for kind in (TextModel, Multiclass, Multilabel, Regression, Blend)
+}
 #: A list or an object of more items is written as arrays, where these are alike.
 MANY = 100
 # Sums of the products of two such weights are finite in float32.
@@ -213,15 +217,15 @@ class Writer:
         """Return the state of numpy's default generator."""
         return {KIND: "rng", "state": rng.bit_generator.state}
 
-    def ngrams(self, classifier: Pipeline, path: str) -> dict:
-        """Return what the classifier of n-grams has learnt; refuse a pipeline of the user's."""
-        if not is_ngram_classifier(classifier):
-            self._refuse(classifier, path)
-        vectorizer = classifier[0].vectorizer
+    def ngrams(self, member: Pipeline, path: str) -> dict:
+        """Return what the member of n-grams has learnt; refuse a pipeline of the user's."""
+        if not is_ngram_member(member):
+            self._refuse(member, path)
+        vectorizer = member[0].vectorizer
         return {
             KIND: "ngrams",
             "vectorizer": self.take_apart(vectorizer, f"{path}.vectorizer"),
-            "state": self.mapping(take_ngrams_state(classifier), path),
+            "state": self.mapping(take_ngrams_state(member), path),
         }
 
 

@@ -7,15 +7,15 @@ from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
-from sklstm.ngrams.vectorizer import make_ngram_classifier
-from sklstm.tasks import Task
+from sklstm.ngrams.linear import make_ngram_member
+from sklstm.tasks.protocol import Task
 from sklstm.text.examples import Examples
 
 # These pass weights on to their members, whatever these are.
 ENSEMBLES = (VotingClassifier, StackingClassifier)
 
 
-def choose_member(blend, vectorizer):
+def choose_member(blend, vectorizer, task: Task):
     """Return the unfitted estimator that the parameter ``blend`` names, or None.
 
     Parameters
@@ -24,8 +24,10 @@ def choose_member(blend, vectorizer):
         The parameter.
     vectorizer : SequenceVectorizer or None
         Says what a token is, where 'ngrams' counts n-grams of them.
+    task : Task
+        What y is.
     """
-    return make_ngram_classifier(vectorizer) if blend == "ngrams" else blend
+    return make_ngram_member(task.kind, vectorizer) if isinstance(blend, str) else blend
 
 
 def fit_member(estimator, examples: Examples, task: Task):
@@ -66,7 +68,7 @@ def fit_member(estimator, examples: Examples, task: Task):
 
 def ask_member(member, texts: list[str], task: Task) -> np.ndarray:
     """Return the outputs (n_texts, n_outputs) that say what a fitted member predicts."""
-    response = np.asarray(getattr(member, task.response_method)(texts), dtype=np.float64)
+    response = getattr(member, task.response_method)(texts)
     return task.read_response(response, getattr(member, "classes_", None))
 
 

@@ -2,31 +2,44 @@
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.ensemble import VotingClassifier
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import Bunch
 
+from sklstm.ngrams.label_sets import LinearLabelSets
+from sklstm.ngrams.linear import make_ngram_member
 from sklstm.ngrams.naive_bayes import NaiveBayesLogisticRegression
-from sklstm.ngrams.vectorizer import NgramVectorizer, make_cutter, make_ngram_classifier
+from sklstm.ngrams.ridge import ValidatedRidge
+from sklstm.ngrams.vectorizer import NgramVectorizer, make_cutter
 from sklstm.text.vectorizer import SequenceVectorizer
 
 #: The learnt attributes that prediction needs, by the name of the linear model.
 LEARNT = {
     LogisticRegression: ("coef_", "intercept_", "n_iter_"),
     NaiveBayesLogisticRegression: ("coef_", "intercept_"),
+    LinearLabelSets: ("coef_", "intercept_", "ratio_coef_", "ratio_intercept_"),
+    ValidatedRidge: ("coef_", "intercept_", "alpha_", "is_flat_"),
+}
+#: The kind of y by the linear model of it.
+KINDS = {
+    VotingClassifier: "one class a text",
+    LinearLabelSets: "label sets",
+    ValidatedRidge: "numbers",
 }
 # Sums of the products of two such numbers are finite.
 MOST = 1e15
 
 
-def is_ngram_classifier(estimator) -> bool:
+def is_ngram_member(estimator) -> bool:
     """Whether an estimator is what ``blend='ngrams'`` fits, fitted, and not a user's own."""
-    if type(estimator) is not Pipeline:
+    kind = KINDS.get(type(estimator[-1])) if type(estimator) is Pipeline else None
+    if kind is None or not hasattr(estimator[0], "token_places_"):
         return False
-    is_fitted = hasattr(estimator[0], "token_places_") and hasattr(estimator[-1], "estimators_")
-    return is_fitted and _describe(estimator) == _describe(make_ngram_classifier())
+    is_fitted = any(hasattr(estimator[-1], name) for name in ("estimators_", "coef_"))
+    return is_fitted and _describe(estimator) == _describe(make_ngram_member(kind))
 
 
 def _describe(estimator: Pipeline) -> dict:
@@ -38,40 +51,54 @@ def _describe(estimator: Pipeline) -> dict:
     }
 
 
-def take_state(classifier: Pipeline) -> dict:
-    """Return what a fitted classifier of n-grams has learnt, as arrays, strings and numbers."""
-    ngrams, linear = (step for _, step in classifier.steps)
+def take_state(member: Pipeline) -> dict:
+    """Return what a fitted member of n-grams has learnt, as arrays, strings and numbers."""
+    ngrams, linear = (step for _, step in member.steps)
     cutter = ngrams.cutter_
+    if isinstance(linear, VotingClassifier):
+        learnt = {"classes": linear.classes_, "members": list(map(_take, linear.estimators_))}
+    else:
+        learnt = _take(linear)
     return {
+        "kind": KINDS[type(linear)],
         "tokens": list(ngrams.token_places_),
         "words": ngrams.words_,
         "pairs": ngrams.pairs_,
         "pieces": None if cutter is None else list(cutter.vocabulary_),  # in order of the columns
         "idf": [idf.idf_ for idf in ngrams.idf_],
-        "classes": linear.classes_,
-        "members": [
-            {name: getattr(member, name) for name in LEARNT[type(member)]}
-            for member in linear.estimators_
-        ],
-    }
+    } | learnt
+
+
+def _take(model) -> dict:
+    return {name: getattr(model, name) for name in LEARNT[type(model)]}
 
 
 def from_state(state: dict, vectorizer: SequenceVectorizer) -> Pipeline:
-    """Return the fitted classifier of n-grams that ``take_state`` was given.
+    """Return the fitted member of n-grams that ``take_state`` was given.
 
     Raises
     ------
     ValueError, TypeError, KeyError
         If the parts do not fit together.
     """
-    classifier = make_ngram_classifier(vectorizer)
-    ngrams, linear = (step for _, step in classifier.steps)
+    kind = state.get("kind", "one class a text")  # the first files have none
+    _check(kind in KINDS.values(), "another kind of model")
+    member = make_ngram_member(kind, vectorizer)
+    ngrams, linear = (step for _, step in member.steps)
     _load_ngrams(ngrams, state)
+    n_features = sum(len(idf) for idf in state["idf"])
+    if isinstance(linear, VotingClassifier):
+        _load_voting(linear, state, n_features)
+    else:
+        _load_columns(linear, state, n_features)
+    return member
+
+
+def _load_voting(linear: VotingClassifier, state: dict, n_features: int) -> None:
     classes = state["classes"]
     _check(isinstance(classes, np.ndarray) and classes.ndim == 1, "other classes")
     linear.le_ = LabelEncoder()
     linear.le_.classes_ = linear.classes_ = classes
-    n_features = sum(len(idf) for idf in state["idf"])
     members = [
         _load_member(clone(member), learnt, len(classes), n_features)
         for (_, member), learnt in zip(linear.estimators, state["members"], strict=True)
@@ -79,7 +106,22 @@ def from_state(state: dict, vectorizer: SequenceVectorizer) -> Pipeline:
     linear.estimators_ = members
     names = [name for name, _ in linear.estimators]
     linear.named_estimators_ = Bunch(**dict(zip(names, members, strict=True)))
-    return classifier
+
+
+def _load_columns(linear, state: dict, n_features: int) -> None:
+    """Give a model of label sets or numbers its coefficients, one row a label or number."""
+    n_columns = len(state["intercept_"])
+    shapes = {"coef_": (n_columns, n_features), "intercept_": (n_columns,)}
+    for name in LEARNT[type(linear)]:
+        value, shape = state[name], shapes.get(name.removeprefix("ratio_"))
+        if shape is not None:
+            _check(isinstance(value, np.ndarray) and value.shape == shape, "other coefficients")
+            _check_numbers(value)
+        setattr(linear, name, value)
+    if isinstance(linear, LinearLabelSets):
+        linear.classes_ = np.arange(n_columns)
+    else:
+        _check(type(linear.alpha_) is float and type(linear.is_flat_) is bool, "no penalty")
 
 
 def _load_ngrams(ngrams: NgramVectorizer, state: dict) -> None:

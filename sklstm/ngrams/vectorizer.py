@@ -3,13 +3,9 @@
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.ensemble import VotingClassifier
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from sklstm.ngrams.naive_bayes import NaiveBayesLogisticRegression
 from sklstm.text.vectorizer import SequenceVectorizer
 
 # What occurs in one text only says nothing about others.
@@ -17,18 +13,6 @@ FEWEST_TEXTS = 2
 CHARACTERS = (2, 5)
 # Pieces of words are many and alike; at their full weight they drown the words of long texts.
 WEIGHT_OF_PIECES = 0.5
-
-
-def make_ngram_classifier(vectorizer: SequenceVectorizer | None = None) -> Pipeline:
-    """Return TF-IDF of n-grams with the mean of two linear models, unfitted."""
-    linear = VotingClassifier(
-        [
-            ("logistic", LogisticRegression(C=10.0, max_iter=1000)),
-            ("naive_bayes", NaiveBayesLogisticRegression()),
-        ],
-        voting="soft",
-    )
-    return Pipeline([("ngrams", NgramVectorizer(vectorizer)), ("linear", linear)])
 
 
 class NgramVectorizer(TransformerMixin, BaseEstimator):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sklstm.network.encoder import Embedded
 from sklstm.network.text_network import LSTMTextNetwork
-from sklstm.tasks import Task
+from sklstm.tasks.protocol import Task
 from sklstm.text.batching import Batch
 from sklstm.text.special_tokens import PADDING
 from sklstm.training.settings import TrainingSettings

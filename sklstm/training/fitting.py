@@ -10,9 +10,10 @@ from sklstm.network.precision import check_precision, resolve_device
 from sklstm.network.sentences import mark_tokens
 from sklstm.network.text_network import LSTMTextNetwork
 from sklstm.ngrams.member import choose_member, fit_and_validate
-from sklstm.tasks import Task
+from sklstm.tasks.protocol import Task
 from sklstm.text.batching import RaggedIds, TrainingBatches
-from sklstm.text.examples import Examples, split_rows
+from sklstm.text.examples import Examples
+from sklstm.text.splitting import split_rows
 from sklstm.training.callbacks import build_callbacks
 from sklstm.training.interruption import report_interruption
 from sklstm.training.loop import Trained, build_net, read_moments, train
@@ -68,15 +69,11 @@ class Fitting:
     def split(
         self, everything: Examples, held_out: Examples | None = None
     ) -> tuple[Examples, Examples, Examples | None]:
-        """Return all examples, those to train on, and those held out, or None; weighed by class."""
-        class_weight, targets = getattr(self.estimator, "class_weight", None), everything.targets
-        weights = self.task.weigh(class_weight, targets)
-        if held_out is not None:
-            held_out = held_out.weigh(self.task.weigh(class_weight, targets, held_out.targets))
-        everything = everything.weigh(weights)
+        """Return all examples, those to train on, and those held out, or None."""
         if held_out is not None or not self.settings.early_stopping:
             return everything, everything, held_out
-        rows, others = self.split_rows(everything.texts, self.task.strata(targets))
+        strata = self.task.strata(everything.targets, self.settings.validation_fraction)
+        rows, others = self.split_rows(everything.texts, strata)
         if others is None:
             return everything, everything, None
         return everything, everything.take(rows), everything.take(others)
@@ -106,7 +103,7 @@ class Fitting:
         It is fitted before the network is trained, so that its errors come early.
         """
         held_out = validation.examples if validation and self.estimator.calibrate else None
-        unfitted = choose_member(self.estimator.blend, vectorizer)
+        unfitted = choose_member(self.estimator.blend, vectorizer, self.task)
         return fit_and_validate(unfitted, everything, train, held_out, self.task)
 
     def build_network(self, vectorizer) -> LSTMTextNetwork:

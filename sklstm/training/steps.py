@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sklstm.network.language_network import LSTMLanguageNetwork
 from sklstm.network.text_network import LSTMTextNetwork
-from sklstm.tasks import Task
+from sklstm.tasks.protocol import Task
 from sklstm.text.batching import Batch
 from sklstm.text.windows import WindowBatch
 

@@ -16,6 +16,7 @@ from sklstm.model.blending import (
     fit_blend,
     fit_temperature,
     fit_weights,
+    pool,
 )
 from tests.builders import make_task
 
@@ -171,3 +172,13 @@ def test_a_member_of_weight_0_is_not_asked(member):
 def test_by_default_the_outputs_are_left_as_they_are():
     outputs = draw_outputs(2)
     np.testing.assert_array_equal(Blend().apply(outputs, ["x", "y"], TWO), outputs)
+
+
+def test_predictions_are_pooled_in_a_weighted_geometric_mean():
+    rng = np.random.default_rng(0)
+    p, q = (softmax(rng.normal(size=(5, 3)), axis=1) for _ in range(2))
+    pooled = pool([np.log(p), np.log(q)], (0.3, 0.6))
+    expected = p**0.3 * q**0.6
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(softmax(pooled, axis=1), expected, rtol=1e-12)
+    np.testing.assert_allclose(pool([np.log(p)], (1.0,)), np.log(p))

@@ -17,7 +17,7 @@ from sklstm.model.container import DamagedFile
 from sklstm.model.reading import MAKERS, Reader
 from sklstm.model.text_model import TextModel
 from sklstm.model.writing import KIND, KINDS, Writer
-from sklstm.tasks import Multiclass
+from sklstm.tasks.multiclass import Multiclass
 from tests.builders import build_language_network, build_network
 from tests.conftest import LABELS, TEXTS
 

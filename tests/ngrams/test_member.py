@@ -19,7 +19,7 @@ from sklstm import LSTMTextClassifier
 from sklstm.model.blending import NETWORK_ONLY
 from sklstm.model.prediction import compute_outputs
 from sklstm.ngrams.member import ask_member, fit_member
-from sklstm.tasks import Multiclass
+from sklstm.tasks.multiclass import Multiclass
 from sklstm.text.examples import Examples
 from tests.conftest import LABELS, TEXTS, TINY
 

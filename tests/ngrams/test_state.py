@@ -8,8 +8,8 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 
 from sklstm import SequenceVectorizer
-from sklstm.ngrams.state import from_state, is_ngram_classifier, take_state
-from sklstm.ngrams.vectorizer import make_ngram_classifier
+from sklstm.ngrams.linear import make_ngram_member
+from sklstm.ngrams.state import from_state, is_ngram_member, take_state
 from tests.conftest import LABELS, TEXTS, UNUSUAL
 
 CHINESE = ["房间很好", "服务很差", "早餐好吃", "位置太远"]
@@ -23,7 +23,7 @@ CORPORA = {
 
 @pytest.fixture(scope="session")
 def _fitted_once():
-    return make_ngram_classifier(SequenceVectorizer()).fit(TEXTS, LABELS)
+    return make_ngram_member("one class a text", SequenceVectorizer()).fit(TEXTS, LABELS)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def classifier(_fitted_once):
 
 @pytest.mark.parametrize(("texts", "labels"), CORPORA.values(), ids=CORPORA)
 def test_a_classifier_comes_back(texts, labels):
-    fitted = make_ngram_classifier(SequenceVectorizer()).fit(texts, labels)
+    fitted = make_ngram_member("one class a text", SequenceVectorizer()).fit(texts, labels)
     again = from_state(take_state(fitted), fitted[0].vectorizer)
     asked = [*texts, *UNUSUAL, *CHINESE]
     np.testing.assert_array_equal(again.predict_proba(asked), fitted.predict_proba(asked))
@@ -51,6 +51,7 @@ def test_a_classifier_comes_back(texts, labels):
 def test_a_state_has_no_parameters_of_scikit_learn(classifier):
     """Whose names and defaults change from version to version, while files stay."""
     assert take_state(classifier).keys() == {
+        "kind",
         "tokens",
         "words",
         "pairs",
@@ -66,8 +67,8 @@ def test_a_state_has_no_parameters_of_scikit_learn(classifier):
 
 
 def test_only_our_own_classifier_is_one(classifier):
-    assert is_ngram_classifier(classifier)
-    assert is_ngram_classifier(clone(classifier).fit(TEXTS, LABELS))
+    assert is_ngram_member(classifier)
+    assert is_ngram_member(clone(classifier).fit(TEXTS, LABELS))
     others = [
         clone(classifier),
         make_pipeline(CountVectorizer(), MultinomialNB()).fit(TEXTS, LABELS),
@@ -76,14 +77,14 @@ def test_only_our_own_classifier_is_one(classifier):
         clone(classifier).set_params(linear__logistic=MultinomialNB()).fit(TEXTS, LABELS),
         clone(classifier).set_params(linear__naive_bayes="drop").fit(TEXTS, LABELS),
     ]
-    assert not any(map(is_ngram_classifier, others))
+    assert not any(map(is_ngram_member, others))
 
 
 def test_a_subclass_is_not_ours(classifier):
     class Own(type(classifier)):
         pass
 
-    assert not is_ngram_classifier(Own(classifier.steps))
+    assert not is_ngram_member(Own(classifier.steps))
 
 
 def change(state, name, value):

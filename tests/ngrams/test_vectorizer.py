@@ -10,8 +10,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from sklstm import SequenceVectorizer
+from sklstm.ngrams.linear import make_ngram_member
 from sklstm.ngrams.naive_bayes import NaiveBayesLogisticRegression
-from sklstm.ngrams.vectorizer import NgramVectorizer, make_ngram_classifier
+from sklstm.ngrams.vectorizer import NgramVectorizer
 from sklstm.text.tokenizers import tokenize
 from tests.conftest import TEXTS
 
@@ -83,7 +84,7 @@ def test_the_given_vectorizer_says_what_a_token_is_and_is_not_fitted():
 
 
 def test_it_is_cloned_pickled_and_repeatable():
-    model = make_ngram_classifier(SequenceVectorizer(lowercase=False))
+    model = make_ngram_member("one class a text", SequenceVectorizer(lowercase=False))
     labels = [0, 1] * (len(TEXTS) // 2)
     fitted = clone(model).fit(TEXTS, labels)
     logistic, bayes = fitted[-1].estimators_

@@ -15,7 +15,6 @@ from tests.builders import make_task
 from tests.conftest import LABELS, TEXTS, TINY
 
 TASK = make_task(2)
-CLASS_WEIGHT = {"a": 3.0, "b": 1.0}
 
 
 def begin(settings=None, **params):
@@ -29,22 +28,16 @@ def make_examples(texts=TEXTS, n_repeats=4):
     return Examples(texts, np.tile(targets, n_repeats), np.ones(len(texts)))
 
 
-def test_examples_are_split_and_weighed_by_class():
-    examples = make_examples()
-    everything, train, held_out = begin(class_weight=CLASS_WEIGHT).split(examples)
+def test_examples_are_split():
+    everything, train, held_out = begin().split(make_examples())
     assert sorted([*train.texts, *held_out.texts]) == sorted(everything.texts)
     assert len(held_out.texts) == 4
-    for part in (everything, train, held_out):
-        assert part.weights.tolist() == [3.0 if target == 0 else 1.0 for target in part.targets]
-    assert (examples.weights == 1.0).all()
 
 
-def test_given_validation_texts_are_weighed_as_the_texts_of_the_fit():
-    examples, given = make_examples(), Examples(["x", "y"], np.array([0, 1]), np.ones(2))
-    few = examples.take(np.arange(26))  # 15 of the first class and 11 of the second
-    everything, train, held_out = begin(class_weight="balanced").split(few, given)
-    assert train is everything and len(train.texts) == 26
-    np.testing.assert_allclose(held_out.weights, [26 / 30, 26 / 22])
+def test_given_validation_texts_leave_all_others_for_training():
+    given = Examples(["x", "y"], np.array([0, 1]), np.ones(2))
+    everything, train, held_out = begin().split(make_examples(), given)
+    assert train is everything and len(train.texts) == 40 and held_out is given
 
 
 def test_without_early_stopping_all_texts_are_trained_on():

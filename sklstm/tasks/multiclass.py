@@ -1,85 +1,15 @@
-"""What y is: its targets and their loss, what is measured of them, and what is predicted.
+"""One class a text: cross-entropy, softmax, and the most probable class."""
 
-A task knows the user's labels and the outputs of a network. It knows nothing of texts, skorch,
-devices or kernels, and no other module knows which task it has. Sizes: ``n`` texts, ``B`` texts in
-a batch.
-"""
-
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Protocol
 
 import numpy as np
 from scipy.special import log_softmax, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
-from torch import Tensor
 from torch.nn import functional
 
-# A class that a member of a blend rules out is not impossible, and its logarithm must be finite.
-SMALLEST_PROBABILITY = 1e-6
-
-
-class Task(Protocol):
-    """What every task has; one of classes also has those, and probabilities of them.
-
-    ``loss`` and ``divergence`` are in torch, since they are differentiated. ``losses`` is the same
-    loss in numpy's float64, without label smoothing: it scores validation texts and fits blends,
-    and the tests compare ``loss`` with it.
-    """
-
-    response_method: str  # the method by which a member of a blend predicts
-
-    @property
-    def n_outputs(self) -> int:
-        """Number of columns of the network's head."""
-
-    def encode(self, labels: np.ndarray, *, name: str = "y") -> np.ndarray:
-        """Return the targets (n,) of checked labels."""
-
-    def decode(self, targets: np.ndarray) -> np.ndarray:
-        """Return the labels of targets: the inverse of ``encode``."""
-
-    def weigh(self, class_weight, targets: np.ndarray, of: np.ndarray | None = None) -> np.ndarray:
-        """Return the weights (n,) of the texts that have the targets ``of`` (None: ``targets``).
-
-        ``targets`` are those of all texts of the fit: they decide what "balanced" means.
-        """
-
-    def strata(self, targets: np.ndarray) -> np.ndarray:
-        """Return whole numbers from 0 (n,): a split keeps each in proportion."""
-
-    def absent(self, targets: np.ndarray) -> list:
-        """Return the labels that none of the targets has."""
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss (B,) of each text from the outputs (B, n_outputs)."""
-
-    def divergence(self, outputs: Tensor, moved: Tensor) -> Tensor:
-        """Return how far the moved outputs (B, n_outputs) are from constant ones, (B,)."""
-
-    def losses(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Return the loss (n,) of each text from the outputs (n, n_outputs)."""
-
-    def slopes(self, outputs: np.ndarray, targets: np.ndarray, along: np.ndarray) -> np.ndarray:
-        """Return the derivatives (n,) of ``losses`` in the direction ``along`` (n, n_outputs)."""
-
-    def measure(self, outputs, targets, weights) -> dict[str, float]:
-        """Return what is recorded of validation texts, ``valid_loss`` among it."""
-
-    def read_response(self, response: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
-        """Return the outputs (n, n_outputs) that say what a member of a blend predicts.
-
-        ``response`` is what its method ``response_method`` returns; ``classes`` its ``classes_``.
-        """
-
-    def pool(self, parts: list[np.ndarray], weights: tuple[float, ...]) -> np.ndarray:
-        """Return one prediction (n, n_outputs) from those of network and members."""
-
-    def decide(self, outputs: np.ndarray) -> np.ndarray:
-        """Return what ``predict`` returns."""
-
-    def as_estimator(self, outputs: np.ndarray) -> BaseEstimator:
-        """Return a fitted estimator that predicts these outputs, for scorers."""
+from sklstm.labels import LabelSets
+from sklstm.tasks.predicted import PredictedClasses
+from sklstm.tasks.protocol import SMALLEST_PROBABILITY, WRONG_KIND
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,10 +22,14 @@ class Multiclass:
         The labels, sorted.
     label_smoothing : float
         Share of each target given to all classes alike, while training.
+    class_weights : ndarray of shape (n_outputs,) or None
+        Weight of the texts of each class; None is 1.
     """
 
     classes: np.ndarray
     label_smoothing: float = 0.0
+    class_weights: np.ndarray | None = None
+    kind = "one class a text"
     response_method = "predict_proba"
 
     @classmethod
@@ -125,8 +59,10 @@ class Multiclass:
         Raises
         ------
         ValueError
-            If a label is none of the classes.
+            If these are label sets, or a label is none of the classes.
         """
+        if isinstance(labels, LabelSets):
+            raise ValueError(WRONG_KIND.format(name, self.kind, "label sets"))
         unknown = np.setdiff1d(labels, self.classes)
         if len(unknown):
             raise ValueError(
@@ -139,37 +75,50 @@ class Multiclass:
         """Return the labels of targets."""
         return self.classes[targets]
 
-    def weigh(self, class_weight, targets, of=None):
-        """Return the weight of each text's class: of a dict, 1 where it has none; or balanced.
+    def weighted(self, class_weight, targets):
+        """Return the same task with weights of the classes: of a dict, 1 where it has none.
+
+        Parameters
+        ----------
+        class_weight : dict, 'balanced' or None
+            The estimator's parameter.
+        targets : ndarray of shape (n,)
+            Those of all texts of the fit: they decide what 'balanced' means.
 
         Raises
         ------
         ValueError
             If a weight is not a number of 0 or more, or no target has one above 0.
         """
-        of = targets if of is None else of
         if class_weight is None:
-            return np.ones(len(of))
+            return self
         if isinstance(class_weight, str):  # "balanced"
             n_texts = np.bincount(targets, minlength=self.n_outputs)
-            return (len(targets) / (self.n_outputs * np.maximum(n_texts, 1)))[of]
-        weights = [class_weight.get(label, 1.0) for label in self.classes.tolist()]
-        numbers = all(isinstance(weight, Real) for weight in weights)
-        weights = np.array(weights if numbers else np.nan, dtype=float)
-        if not (np.isfinite(weights).all() and (weights >= 0).all() and weights[targets].any()):
+            weights = len(targets) / (self.n_outputs * np.maximum(n_texts, 1))
+            return replace(self, class_weights=weights)
+        weights = read_weights([class_weight.get(c, 1.0) for c in self.classes.tolist()])
+        if weights is None or not weights[targets].any():
             raise ValueError(
                 "class_weight must hold numbers of 0 or more, and one above 0 for a class of y; "
                 f"got {class_weight}."
             )
-        return weights[of]
+        return replace(self, class_weights=weights)
 
-    def strata(self, targets):
+    def weigh(self, targets):
+        """Return the weight of each text's class."""
+        return np.ones(len(targets)) if self.class_weights is None else self.class_weights[targets]
+
+    def strata(self, targets, fraction):
         """Return the targets: a split keeps the classes in proportion."""
         return targets
 
     def absent(self, targets):
         """Return the classes without a target."""
         return np.delete(self.classes, np.unique(targets)).tolist()
+
+    def can_scale(self, targets):
+        """Whether there is a target of each class."""
+        return not self.absent(targets)
 
     def loss(self, outputs, targets):
         """Return the cross-entropy (B,) with label smoothing."""
@@ -215,14 +164,11 @@ class Multiclass:
                 f"blend must know the classes {self.classes.tolist()} only; got an estimator that "
                 f"also knows {others}. Fit it to the same labels, or give another one."
             )
+        response = np.asarray(response, dtype=np.float64)
         outputs = np.full((len(response), self.n_outputs), np.log(SMALLEST_PROBABILITY))
         columns = np.searchsorted(self.classes, classes)
         outputs[:, columns] = np.log(np.maximum(response, SMALLEST_PROBABILITY))
         return outputs
-
-    def pool(self, parts, weights):
-        """Return the logits of a weighted geometric mean of probabilities (Genest & Zidek 1986)."""
-        return sum(weight * part for weight, part in zip(weights, parts, strict=True))
 
     def decide(self, outputs):
         """Return the most probable class of each text."""
@@ -242,25 +188,12 @@ class Multiclass:
 
     def as_estimator(self, outputs):
         """Return a fitted classifier that predicts these outputs, for scorers."""
-        return _PredictedClasses(self, outputs)
+        return PredictedClasses(self, outputs)
 
 
-class _PredictedClasses(ClassifierMixin, BaseEstimator):
-    """A classifier whose outputs for the only texts it is asked for are known."""
-
-    def __init__(self, task, outputs):
-        self.task = task
-        self.outputs = outputs
-
-    @property
-    def classes_(self):
-        return self.task.classes
-
-    def decision_function(self, X):
-        return self.task.decision(self.outputs)
-
-    def predict_proba(self, X):
-        return self.task.probabilities(self.outputs)
-
-    def predict(self, X):
-        return self.task.decide(self.outputs)
+def read_weights(weights: list) -> np.ndarray | None:
+    """Return weights as an array, or None unless all are numbers of 0 or more."""
+    if not all(isinstance(weight, Real) for weight in weights):
+        return None
+    weights = np.array(weights, dtype=float)
+    return weights if np.isfinite(weights).all() and (weights >= 0).all() else None

@@ -1,0 +1,1 @@
+"""What y is: one class a text, a set of labels, or numbers."""

@@ -1,0 +1,84 @@
+"""What every task has: targets and their loss, what is measured of them, and what is predicted.
+
+A task knows the user's labels and the outputs of a network. It knows nothing of texts, skorch,
+devices or kernels, and no other module asks which task it has. Sizes: ``n`` texts, ``B`` texts in
+a batch.
+"""
+
+from typing import Protocol
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+# A class that a member of a blend rules out is not impossible, and its logarithm must be finite.
+SMALLEST_PROBABILITY = 1e-6
+# What encode says of labels of another kind than those of the first fit.
+WRONG_KIND = "{} must hold {}, as in the first fit; got {}. Fit anew, with warm_start=False."
+
+
+class Task(Protocol):
+    """What y is.
+
+    ``loss`` and ``divergence`` are in torch, since they are differentiated. ``losses`` is the same
+    loss in numpy's float64, without label smoothing: it scores validation texts and fits blends,
+    and the tests compare ``loss`` with it. Tasks of classes and of label sets also have
+    ``probabilities``, ``log_probabilities``, ``decision`` and ``weighted``.
+    """
+
+    kind: str  # what y holds, in words
+    response_method: str  # the method by which a member of a blend predicts
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of columns of the network's head."""
+
+    def encode(self, labels, *, name: str = "y") -> np.ndarray:
+        """Return the targets (n, ...) of checked labels."""
+
+    def decode(self, targets: np.ndarray):
+        """Return the labels of targets, as ``predict`` would: the inverse of ``encode``."""
+
+    def weigh(self, targets: np.ndarray) -> np.ndarray:
+        """Return the weight (n,) of each text that follows from its target."""
+
+    def strata(self, targets: np.ndarray, fraction: float) -> np.ndarray:
+        """Return what a split that holds out this fraction keeps in proportion.
+
+        Either whole numbers from 0 (n,), or an indicator (n, n_strata) where a text can be in
+        several strata or in none.
+        """
+
+    def absent(self, targets: np.ndarray) -> list:
+        """Return the labels that none of the targets has."""
+
+    def can_scale(self, targets: np.ndarray) -> bool:
+        """Whether these targets can say by what temperature to divide the outputs."""
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss (B,) of each text from the outputs (B, n_outputs)."""
+
+    def divergence(self, outputs: Tensor, moved: Tensor) -> Tensor:
+        """Return how far the moved outputs (B, n_outputs) are from constant ones, (B,)."""
+
+    def losses(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return the loss (n,) of each text from the outputs (n, n_outputs)."""
+
+    def slopes(self, outputs: np.ndarray, targets: np.ndarray, along: np.ndarray) -> np.ndarray:
+        """Return the derivatives (n,) of ``losses`` in the direction ``along`` (n, n_outputs)."""
+
+    def measure(self, outputs, targets, weights) -> dict[str, float]:
+        """Return what is recorded of validation texts, ``valid_loss`` among it."""
+
+    def read_response(self, response, classes) -> np.ndarray:
+        """Return the outputs (n, n_outputs) that say what a member of a blend predicts.
+
+        ``response`` is what its method ``response_method`` returns; ``classes`` its ``classes_``,
+        None where it has none.
+        """
+
+    def decide(self, outputs: np.ndarray):
+        """Return what ``predict`` returns."""
+
+    def as_estimator(self, outputs: np.ndarray) -> BaseEstimator:
+        """Return a fitted estimator that predicts these outputs, for scorers."""

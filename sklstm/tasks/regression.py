@@ -1,0 +1,144 @@
+"""Numbers: squared or absolute error of what is standardised."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sklstm.tasks.predicted import PredictedNumbers
+
+# Most strata that a split keeps in proportion: tenths of the texts, by their numbers.
+MOST_STRATA = 10
+#: The losses of a number.
+ERRORS = ("squared_error", "absolute_error")
+
+
+@dataclass(frozen=True, eq=False)
+class Regression:
+    """One number or several for each text. Outputs and targets are standardised numbers.
+
+    Parameters
+    ----------
+    mean, scale : ndarray of shape (n_outputs,)
+        Mean and standard deviation of each column of y; the scale of a constant column is 1.
+    error : {'squared_error', 'absolute_error'}
+        The loss of a number.
+    is_flat : bool
+        Whether predictions have one dimension, as y had.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    error: str = "squared_error"
+    is_flat: bool = True
+    kind = "numbers"
+    response_method = "predict"
+
+    @classmethod
+    def of(cls, numbers: np.ndarray, weights: np.ndarray, *, error: str = "squared_error"):
+        """Return the task of checked numbers (n,) or (n, k) whose texts have these weights."""
+        columns = _as_columns(numbers)
+        weights = weights / weights.max()  # equal ones give the same bits as none
+        mean = np.average(columns, axis=0, weights=weights)
+        scale = np.sqrt(np.average((columns - mean) ** 2, axis=0, weights=weights))
+        # Of equal numbers the mean is rounded, and so is 0.
+        is_constant = scale <= 10 * np.finfo(float).eps * np.abs(mean)
+        return cls(mean, np.where(is_constant, 1.0, scale), error, numbers.ndim == 1)
+
+    @property
+    def n_outputs(self) -> int:
+        """How many numbers a text has."""
+        return len(self.mean)
+
+    def encode(self, labels, *, name="y"):
+        """Return the standardised numbers (n, n_outputs).
+
+        Raises
+        ------
+        ValueError
+            If there are more or fewer columns than are known.
+        """
+        columns = _as_columns(labels)
+        if columns.shape[1] != self.n_outputs:
+            raise ValueError(
+                f"{name} must hold {self.n_outputs} numbers for each text, as in the first fit; "
+                f"got {columns.shape[1]}."
+            )
+        return (columns - self.mean) / self.scale
+
+    def decode(self, targets):
+        """Return the numbers (n,) or (n, n_outputs)."""
+        numbers = targets * self.scale + self.mean
+        return numbers[:, 0] if self.is_flat else numbers
+
+    def weigh(self, targets):
+        """Return 1 for each text."""
+        return np.ones(len(targets))
+
+    def strata(self, targets, fraction):
+        """Return which tenth of the texts each is in, or which of fewer and larger parts.
+
+        Each part is so large that its share is one text at least. With several columns, it is an
+        indicator of the parts by each column.
+        """
+        n_parts = max(1, min(MOST_STRATA, int(fraction * len(targets))))
+        shares = np.arange(1, n_parts) / n_parts
+        parts = [np.searchsorted(np.quantile(column, shares), column) for column in targets.T]
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate([part[:, None] == np.arange(n_parts) for part in parts], axis=1)
+
+    def absent(self, targets):
+        """Return no labels: any number can be a target."""
+        return []
+
+    def can_scale(self, targets):
+        """Whether outputs are to be divided: never, since numbers have a scale of their own."""
+        return False
+
+    def loss(self, outputs, targets):
+        """Return the mean error of the numbers of each text, (B,)."""
+        return self._errors(outputs - targets.to(outputs.dtype)).mean(dim=1)
+
+    def losses(self, outputs, targets):
+        """Return the mean error of the numbers of each text, (n,)."""
+        return self._errors(outputs - targets).mean(axis=1)
+
+    def _errors(self, difference):
+        return difference**2 if self.error == "squared_error" else abs(difference)
+
+    def slopes(self, outputs, targets, along):
+        """Return the derivatives (n,) of the losses."""
+        difference = outputs - targets
+        squared = self.error == "squared_error"
+        return ((2 * difference if squared else np.sign(difference)) * along).mean(axis=1)
+
+    def divergence(self, outputs, moved):
+        """Return the mean squared distance (B,)."""
+        return ((moved - outputs.detach()) ** 2).mean(dim=1)
+
+    def measure(self, outputs, targets, weights):
+        """Return the weighted mean of the loss, of standardised numbers."""
+        return {"valid_loss": float(np.average(self.losses(outputs, targets), weights=weights))}
+
+    def read_response(self, response, classes):
+        """Return the standardised predictions of a member.
+
+        Raises
+        ------
+        ValueError
+            If it predicts more or fewer numbers.
+        """
+        return self.encode(np.asarray(response, dtype=float), name="what blend predicts")
+
+    def decide(self, outputs):
+        """Return the numbers (n,) or (n, n_outputs)."""
+        return self.decode(outputs)
+
+    def as_estimator(self, outputs):
+        """Return a fitted regressor that predicts these outputs, for scorers."""
+        return PredictedNumbers(self, outputs)
+
+
+def _as_columns(numbers: np.ndarray) -> np.ndarray:
+    """Return numbers as a table."""
+    return numbers[:, None] if numbers.ndim == 1 else numbers
