@@ -21,9 +21,10 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
     """Classify raw texts with a long short-term memory network.
 
     Used as any classifier of scikit-learn that takes texts: strings in, labels or probabilities
-    out. The network reads each text token by token in both directions. Its states are pooled into
-    one vector, and a linear layer turns that into the probabilities of the classes. By default they
-    are blended with those of a linear model of n-grams.
+    out. A text has one class, or a set of labels where y has a column of 0 and 1 for each label.
+    The network reads each text token by token in both directions. Its states are pooled into one
+    vector, and a linear layer turns that into the probabilities of the classes. By default they are
+    blended with those of a linear model of n-grams.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         ``calibrate=False``, these values are used as they are. 'ngrams' is the mean of two linear
         models of words, pairs of words and characters inside words: a logistic regression on their
         TF-IDF, and one on naive Bayes' log-count ratios (NB-SVM); with it, ``partial_fit`` trains
-        only the network. None is the network by itself.
+        only the network. Of label sets, each label has such a model. None is the network by itself.
     embedding_dim : int or 'auto', default='auto'
         Size of the token embeddings. 'auto' is the width of ``embeddings`` where these are given,
         and 128 otherwise. A number must equal that width.
@@ -101,7 +102,8 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
     weight_decay : float, default=0.01
         Weight decay of AdamW.
     label_smoothing : float, default=0.05
-        Share of each target that is spread evenly over all classes.
+        Share of each target that is spread evenly over all classes; of label sets, how much nearer
+        to each other 0 and 1 are moved.
     adversarial : float, default=0.0
         Size of the adversarial perturbation while training, as a share of the norm of the embedded
         text. Each text is trained on as it is and, once more, moved by that much in the direction
@@ -139,15 +141,19 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         best weights. A class so small that its share rounds to 0 texts contributes none. If that is
         true of every class, there is no validation set and training runs for ``max_epochs``.
     validation_fraction : float, default=0.1
-        Share of each class held out. Equal texts stay together.
+        Share of each class held out, or of each label, by iterative stratification. Equal texts
+        stay together.
     n_iter_no_change : int, default=3
         Epochs without improvement before training stops.
     tol : float, default=0.0
         Minimum improvement of the validation score that counts.
     scoring : str, callable or None, default=None
-        The score of the validation texts: a scorer of scikit-learn. None is the log loss.
+        The score of the validation texts: a scorer of scikit-learn. None is the log loss; of label
+        sets, the sum over the labels.
     class_weight : {'balanced'}, dict or None, default=None
-        Weights of the classes in the loss; 'balanced' gives all classes the same total weight.
+        Weights of the classes in the loss; 'balanced' gives all classes the same total weight. Of
+        label sets, the weight of each label in the loss of the texts that have it; 'balanced' is
+        the number of texts without the label divided by that of texts with it.
     warm_start : bool, default=False
         Whether ``fit`` resumes from the weights and vocabulary of the fit before.
     calibrate : bool, default=True
@@ -181,7 +187,7 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
     model_ : TextModel
         All that was learnt; the other attributes are read from it.
     classes_ : ndarray of shape (n_classes,)
-        The labels, sorted.
+        The labels, sorted; of label sets, the names of the columns of y, or their numbers.
     vectorizer_ : SequenceVectorizer
         The fitted vectorizer.
     net_ : skorch.NeuralNet
@@ -201,7 +207,8 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         The fitted ensemble member, a classifier of texts.
     blend_weights_ : tuple of two floats
         The prediction is softmax(``blend_weights_[0]`` * logits / ``temperature_`` +
-        ``blend_weights_[1]`` * log-probabilities of ``member_``). Without one, (1.0, 0.0).
+        ``blend_weights_[1]`` * log-probabilities of ``member_``); of label sets, expit of the same
+        sum of log-odds. Without one, (1.0, 0.0).
     embedding_coverage_ : float or None
         Share of the tokens of the training texts, repetitions included, that had a vector in
         ``embeddings``; None without these.
@@ -211,21 +218,24 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
     Notes
     -----
     The loss is the mean over a batch of weight times cross-entropy, with weights scaled to a
-    mean of 1 over all training texts. Texts of weight 0 are left out altogether. With
+    mean of 1 over all training texts. Of label sets it is the sum over the labels of their logistic
+    losses. Texts of weight 0 are left out altogether. With
     ``adversarial`` the same loss of the moved texts is added, with ``virtual_adversarial`` weight
     times the divergence KL(clean || moved); ``loss_curve_`` is the sum.
 
     References
     ----------
-    Hochreiter & Schmidhuber (1997) for the LSTM; Maini et al. (2020), Why and when should you
-    pool? for the pooling; Gal & Ghahramani (2016) for the dropout of whole columns; Merity, Keskar
-    & Socher (2018) for that of weights; Guo et al. (2017) for the temperature; Miyato, Dai &
-    Goodfellow (2017), Adversarial Training Methods for Semi-Supervised Text Classification, for
-    both kinds of perturbation; Howard & Ruder (2018), Universal Language Model Fine-tuning for Text
+    Hochreiter & Schmidhuber (1997) for the LSTM; Maini et al. (2020), Why and
+    when should you pool? for the pooling; Gal & Ghahramani (2016) for the dropout of whole columns;
+    Merity, Keskar & Socher (2018) for that of weights; Guo et al. (2017) for the temperature;
+    Miyato, Dai & Goodfellow (2017), Adversarial Training Methods for Semi-Supervised Text
+    Classification, for both kinds of perturbation; Sechidis, Tsoumakas & Vlahavas (2011) for the
+    stratification; Howard & Ruder (2018), Universal Language Model Fine-tuning for Text
     Classification, for ``layer_lr_decay`` and ``gradual_unfreezing``.
 
     Examples
     --------
+    >>> import numpy as np
     >>> from sklstm import LSTMTextClassifier
     >>> texts = ["good film", "so good", "not bad", "bad film", "so bad", "not good"] * 5
     >>> labels = ["pos", "pos", "pos", "neg", "neg", "neg"] * 5
@@ -234,6 +244,15 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
     array(['pos', 'neg'], dtype='<U3')
     >>> clf.predict_proba(["not bad"]).shape
     (1, 2)
+
+    Several labels a text:
+
+    >>> good, short = [1, 1, 0, 0, 0, 0] * 5, [0, 1, 0, 0, 1, 0] * 5
+    >>> Y = np.column_stack([good, short])
+    >>> clf = LSTMTextClassifier(max_epochs=30, random_state=0).fit(texts, Y)
+    >>> clf.predict(["so good", "bad film"])
+    array([[1, 1],
+           [0, 0]])
     """
 
     def __init__(
@@ -353,10 +372,11 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         ----------
         X : iterable of str of length n_texts
             The texts.
-        y : array-like of shape (n_texts,)
+        y : array-like of shape (n_texts,), or indicator of shape (n_texts, n_labels)
             Their labels.
         classes : array-like of shape (n_classes,) or None
-            All labels that will ever occur; needed at the first call.
+            All labels that will ever occur; needed at the first call. Of label sets, the names of
+            the columns; None takes them from y.
         sample_weight : array-like of shape (n_texts,) or None
             Weight of each text in the loss.
 
@@ -381,7 +401,7 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         return self._fit_one_pass(X, y, sample_weight, start, known)
 
     def predict(self, X):
-        """Return the most probable label of each text.
+        """Return the most probable label of each text, or the set of labels with 0.5 or more.
 
         Parameters
         ----------
@@ -390,7 +410,8 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
 
         Returns
         -------
-        labels : ndarray of shape (n_texts,)
+        labels : ndarray of shape (n_texts,), or indicator of shape (n_texts, n_labels)
+            An indicator is sparse if y was.
         """
         outputs = self._outputs(X)
         return self.model_.task.decide(outputs)
@@ -408,7 +429,8 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         Returns
         -------
         probabilities : ndarray of shape (n_texts, n_classes)
-            Columns in the order of ``classes_``.
+            Columns in the order of ``classes_``. Of label sets, those of the labels, which do not
+            add up to 1.
         """
         outputs = self._outputs(X)
         return self.model_.task.probabilities(outputs)
@@ -430,7 +452,7 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         return self.model_.task.log_probabilities(outputs)
 
     def decision_function(self, X):
-        """Return the logits, or with two classes the log-odds of the second one.
+        """Return the logits; with two classes the log-odds of the second, of label sets of each.
 
         Parameters
         ----------
@@ -440,6 +462,7 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         Returns
         -------
         decision : ndarray of shape (n_texts, n_classes), or (n_texts,) with two classes
+            Of label sets (n_texts, n_labels), also with two labels.
         """
         outputs = self._outputs(X)
         return self.model_.task.decision(outputs)
@@ -448,8 +471,8 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         """Return the sentences of the texts and what the network says of each.
 
         The logarithms of the network's probabilities for a text are, up to a constant, the mean of
-        those of its sentences, weighted by ``weight``. What an ensemble member adds to the
-        prediction is not in them. Needs ``read_by='sentence'``.
+        those of its sentences, weighted by ``weight``; of label sets, this is true of the log-odds.
+        What an ensemble member adds to the prediction is not in them. Needs ``read_by='sentence'``.
 
         Parameters
         ----------

@@ -202,8 +202,8 @@ class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextE
         ----------
         X : iterable of str of length n_texts
             The texts: a list, array, series, table of one column.
-        y : array-like of shape (n_texts,) or (n_texts, n_outputs)
-            Their labels.
+        y : array-like of shape (n_texts,) or (n_texts, n_columns)
+            Their labels, label sets or numbers.
         sample_weight : array-like of shape (n_texts,) or None
             Weight of each text in the loss.
         X_val, y_val : as X and y, or None

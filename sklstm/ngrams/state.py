@@ -122,6 +122,7 @@ def _load_columns(linear, state: dict, n_features: int) -> None:
         linear.classes_ = np.arange(n_columns)
     else:
         _check(type(linear.alpha_) is float and type(linear.is_flat_) is bool, "no penalty")
+        _check(n_columns == 1 or not linear.is_flat_, "other columns")
 
 
 def _load_ngrams(ngrams: NgramVectorizer, state: dict) -> None:
