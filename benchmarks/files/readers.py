@@ -135,30 +135,27 @@ def _print_of(estimator) -> dict:
 
     Refusals in words of ours are answers too. Other errors are raised.
     """
-    is_classifier = hasattr(estimator, "predict_proba")
+    learns_labels = hasattr(estimator, "predict")
     answers = {"parameters": _parameters(estimator), "repr": repr(estimator)}
     clone(estimator)
     estimator._validate_params()
     answers["history"] = repr(estimator.history_) + repr(estimator.loss_curve_)
-    if is_classifier:
-        sane = _ask_classifier(estimator, answers)
+    if learns_labels:
+        sane = _ask_about_labels(estimator, answers)
     else:
         sane = _ask_language_model(estimator, answers)
     answers["saved"] = _answer(lambda: _save(estimator))
-    if is_classifier:
+    if learns_labels:
         answers["next"] = _answer(lambda: _train(estimator))
     return answers | {"sane": sane}
 
 
-def _ask_classifier(estimator, answers) -> bool:
-    probabilities = _answer(lambda: estimator.predict_proba(ASKED))
-    answers["probabilities"] = _bytes(probabilities)
-    answers["predicted"] = repr(_answer(lambda: estimator.predict(ASKED).tolist()))
+def _ask_about_labels(estimator, answers) -> bool:
+    predicted = _answer(lambda: estimator.predict(ASKED))
+    answers["predicted"] = repr(_answer(predicted.tolist))
     answers["features"] = _bytes(_answer(lambda: estimator.transform(ASKED)))
     answers["rest"] = repr(
         (
-            estimator.classes_.tolist(),
-            estimator.classes_.dtype.str,
             estimator.temperature_,
             estimator.blend_weights_,
             estimator.validation_scores_,
@@ -168,11 +165,23 @@ def _ask_classifier(estimator, answers) -> bool:
     )
     if estimator.read_by == "sentence":
         answers["sentences"] = _answer(lambda: repr(estimator.predict_sentences(ASKED)))
+    if hasattr(estimator, "predict_proba"):
+        return _ask_about_classes(estimator, answers)
+    return predicted.dtype == np.float64 and bool(np.isfinite(predicted).all())
+
+
+def _ask_about_classes(estimator, answers) -> bool:
+    probabilities = _answer(lambda: estimator.predict_proba(ASKED))
+    answers["probabilities"] = _bytes(probabilities)
+    classes = estimator.classes_
+    answers["classes"] = repr((classes.tolist(), classes.dtype.str))
+    are_sets = estimator.model_.task.kind == "label sets"
     return (
         isinstance(probabilities, np.ndarray)
         and bool(np.isfinite(probabilities).all() and (probabilities >= 0).all())
-        and bool(np.allclose(probabilities.sum(axis=1), 1))
-        and len(set(estimator.classes_.tolist())) == len(estimator.classes_)
+        and bool((probabilities <= 1).all())
+        and (are_sets or bool(np.allclose(probabilities.sum(axis=1), 1)))
+        and len(set(classes.tolist())) == len(classes)
     )
 
 
@@ -187,10 +196,8 @@ def _ask_language_model(estimator, answers) -> bool:
 
 def _train(estimator):
     """Return what it answers after one more pass over texts, all that learning changes with it."""
-    classes = estimator.classes_
-    labels = [classes[k % len(classes)] for k in range(len(ASKED))]
-    estimator.partial_fit(ASKED, labels)
-    return _bytes(estimator.predict_proba(ASKED)), repr(estimator.loss_curve_)
+    estimator.partial_fit(ASKED, estimator.predict(ASKED))
+    return _bytes(estimator.transform(ASKED)), repr(estimator.loss_curve_)
 
 
 def _save(estimator):

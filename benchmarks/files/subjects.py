@@ -10,7 +10,12 @@ import numpy as np
 import safetensors.numpy
 from sklearn.base import clone
 
-from sklstm import LSTMLanguageModel, LSTMTextClassifier, SequenceVectorizer
+from sklstm import (
+    LSTMLanguageModel,
+    LSTMTextClassifier,
+    LSTMTextRegressor,
+    SequenceVectorizer,
+)
 from sklstm.model.container import DESCRIPTION, DIGEST, LENGTH, NO_DIGEST
 
 GOOD = ["a good film", "so good!", "not bad. A good one", "fine and good", "the good film . So so"]
@@ -60,6 +65,9 @@ def make_subjects() -> list[Subject]:
     )
     partial.fit(TEXTS, numbers).partial_fit(TEXTS, numbers)
     partial.model_.history += partial.model_.history[-1:] * 110  # enough to become arrays
+    sets = np.array([[k % 2, k % 3 == 0, 0] for k in range(len(TEXTS))])
+    label_sets = LSTMTextClassifier(**SMALL).fit(TEXTS, sets)
+    regressor = LSTMTextRegressor(**SMALL).fit(TEXTS, numbers)
     language_model = LSTMLanguageModel(
         **SMALL, batch_size=4, window=8, n_negatives=4, vectorizer=SequenceVectorizer(min_df=1)
     ).fit(TEXTS)
@@ -67,6 +75,8 @@ def make_subjects() -> list[Subject]:
         _save("default", default),
         _save("sentence", sentence),
         _save("partial_fit", partial),
+        _save("label sets", label_sets),
+        _save("numbers", regressor),
         _save("language model", language_model),
     ]
     return [*subjects, _as_version_1(language_model)]

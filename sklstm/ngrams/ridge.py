@@ -5,10 +5,12 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.linear_model import Ridge
 from sklearn.utils.validation import check_is_fitted
 
-# From the strongest, which is fitted fastest; the weaker ones are tried while they are better.
+# From the strongest, which is fitted fastest; weaker ones are tried as long as they are better. A
+# parabola through the best three says what lies between.
 PENALTIES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
 # Random vectors that estimate a trace. Its relative error falls with the number of texts too.
 N_PROBES = 2
+TINY = 1e-12
 
 
 class ValidatedRidge(RegressorMixin, BaseEstimator):
@@ -52,23 +54,9 @@ class ValidatedRidge(RegressorMixin, BaseEstimator):
         y = np.asarray(y, dtype=np.float64)
         columns = y[:, None] if y.ndim == 1 else y
         weights = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
-        # Rows times the square root of their weight have errors of one size.
-        roots = np.sqrt(weights)[:, None]
-        probes = np.random.default_rng(0).choice([-1.0, 1.0], size=(len(y), N_PROBES))
-        targets = np.hstack([columns, probes / roots])
-        n_numbers, scale = columns.shape[1], columns.std(axis=0)
-        best = np.inf
-        for alpha in PENALTIES:
-            ridge = Ridge(alpha=alpha).fit(X, targets, sample_weight=weights)
-            fitted = ridge.predict(X)
-            residuals = ((columns - fitted[:, :n_numbers]) * roots) / np.where(scale > 0, scale, 1)
-            trace = (probes * roots * fitted[:, n_numbers:]).sum() / N_PROBES
-            score = (residuals**2).sum() / max(len(y) - trace, 1e-12) ** 2
-            if score >= best:
-                break
-            best, self.alpha_ = score, alpha
-            self.coef_ = ridge.coef_[:n_numbers].copy()
-            self.intercept_ = ridge.intercept_[:n_numbers].copy()
+        self.alpha_ = _choose_penalty(X, columns, weights)
+        ridge = Ridge(alpha=self.alpha_).fit(X, columns, sample_weight=weights)
+        self.coef_, self.intercept_ = np.atleast_2d(ridge.coef_), np.atleast_1d(ridge.intercept_)
         self.is_flat_ = y.ndim == 1
         return self
 
@@ -87,3 +75,33 @@ class ValidatedRidge(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         numbers = X @ self.coef_.T + self.intercept_
         return numbers[:, 0] if self.is_flat_ else numbers
+
+
+def _choose_penalty(X, columns, weights) -> float:
+    """Return the penalty with the lowest score, between those that are tried."""
+    scores = []
+    for alpha in PENALTIES:
+        scores.append(_score(X, columns, weights, alpha))
+        if len(scores) > 1 and scores[-1] >= scores[-2]:
+            break
+    best = int(np.argmin(scores))
+    if not 0 < best < len(scores) - 1:
+        return PENALTIES[best]
+    # The lowest point of the parabola through the best and its neighbours.
+    near = slice(best - 1, best + 2)
+    square, slope, _ = np.polyfit(np.log(PENALTIES[near]), np.log(scores[near]), 2)
+    return float(np.exp(-slope / (2 * square)))
+
+
+def _score(X, columns, weights, alpha) -> float:
+    """Return the score of a penalty, up to a factor, as a mean over the columns."""
+    # Rows times the square root of their weight have errors of one size.
+    roots = np.sqrt(weights)[:, None]
+    probes = np.random.default_rng(0).choice([-1.0, 1.0], size=(len(columns), N_PROBES))
+    ridge = Ridge(alpha=alpha).fit(X, np.hstack([columns, probes / roots]), sample_weight=weights)
+    fitted, n_numbers = ridge.predict(X), columns.shape[1]
+    scale = columns.std(axis=0)
+    residuals = (columns - fitted[:, :n_numbers]) * roots / np.where(scale > 0, scale, 1.0)
+    trace = (probes * roots * fitted[:, n_numbers:]).sum() / N_PROBES
+    # Not 0, so that it has a logarithm, also where y is constant.
+    return max((residuals**2).sum(), TINY) / max(len(columns) - trace, TINY) ** 2

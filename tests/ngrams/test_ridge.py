@@ -31,21 +31,20 @@ def score(X, y, alpha, weights=None):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_penalty_has_the_lowest_score_or_is_next_to_it(lengths, weighted):
-    """The trace is an estimate, so a neighbour whose score is as good as the same can win."""
+def test_the_penalty_is_as_good_as_the_best_that_is_tried(lengths, weighted):
     X, y = lengths
     weights = np.random.default_rng(1).uniform(0.5, 2, size=len(y)) if weighted else None
     scores = [score(X, y, alpha, weights) for alpha in PENALTIES]
     assert 0 < np.argmin(scores) < len(PENALTIES) - 1  # the case says something
     found = ValidatedRidge().fit(X, y, weights).alpha_
-    assert scores[PENALTIES.index(found)] < 1.01 * min(scores)
+    assert score(X, y, found, weights) < 1.002 * min(scores)
 
 
 def test_scikit_learns_exact_search_agrees(lengths):
     X, y = lengths
     exact = RidgeCV(alphas=PENALTIES).fit(X.toarray(), y).alpha_
     found = ValidatedRidge().fit(X, y).alpha_
-    assert abs(PENALTIES.index(exact) - PENALTIES.index(found)) <= 1
+    assert 1 / 4 < found / exact < 4
 
 
 def test_the_coefficients_are_those_of_ridge(lengths):
@@ -61,9 +60,9 @@ def test_several_columns_share_a_penalty_whatever_their_units(lengths):
     X, y = lengths
     one = ValidatedRidge().fit(X, y)
     several = ValidatedRidge().fit(X, np.column_stack([y, 1000 * y, np.ones(len(y))]))
-    assert several.alpha_ == one.alpha_
+    assert several.alpha_ == pytest.approx(one.alpha_, rel=0.02)
     found = several.predict(X)
-    np.testing.assert_allclose(found[:, 0], one.predict(X), atol=1e-3)
+    np.testing.assert_allclose(found[:, 0], one.predict(X), atol=2e-3)
     np.testing.assert_allclose(found[:, 1], 1000 * found[:, 0], rtol=1e-3)
     np.testing.assert_allclose(found[:, 2], 1)
 
