@@ -3,6 +3,7 @@
 Run once for each version of the format, by a sklstm of that version, from the repository's root:
 
     python tests/files/make.py 2
+    python tests/files/make.py 2 label_sets    # this one only
     git worktree add /tmp/version-1 99b21f0
     PYTHONPATH=/tmp/version-1 python tests/files/make.py 1
 
@@ -13,9 +14,14 @@ import json
 import sys
 from pathlib import Path
 
+import pandas as pd
 import torch
 
+import sklstm
 from sklstm import LSTMLanguageModel, LSTMTextClassifier, SequenceVectorizer
+
+# Earlier versions, for which this script runs too, have none.
+LSTMTextRegressor = getattr(sklstm, "LSTMTextRegressor", None)
 
 FOLDER = Path(__file__).parent
 TEXTS = [
@@ -31,6 +37,7 @@ TEXTS = [
     "not good at all. Not at all!",
 ]
 LABELS = [7] * 5 + [-3] * 5
+SETS = pd.DataFrame({"good": [1, 1, 1, 1, 0] * 2, "naïve": [0, 0, 1, 0, 0] * 2})
 ASKED = [*TEXTS, "", "unseen words", "a wonderful 房间"]
 
 COMMON = {"embedding_dim": 6, "hidden_size": 4, "batch_size": 4, "random_state": 0}
@@ -54,6 +61,8 @@ def make_version_2():
         "classifier": LSTMTextClassifier(**NETWORK | {"blend": "ngrams"}).fit(TEXTS, LABELS),
         "network": LSTMTextClassifier(**sentences).partial_fit(TEXTS, names, sorted(set(names))),
         "language_model": make_language_model(),
+        "label_sets": LSTMTextClassifier(**NETWORK | {"blend": "ngrams"}).fit(TEXTS, SETS),
+        "regressor": LSTMTextRegressor(**NETWORK | {"blend": "ngrams"}).fit(TEXTS, LABELS),
     }
 
 
@@ -64,6 +73,11 @@ def describe(estimator):
             "perplexity": estimator.perplexity(ASKED),
             "generate": estimator.generate(3, temperature=0, max_tokens=5, prompt="a"),
         }
+    if not hasattr(estimator, "predict_proba"):
+        return {
+            "predict": estimator.predict(ASKED).tolist(),
+            "transform": estimator.transform(ASKED).tolist(),
+        }
     return {
         "classes": estimator.classes_.tolist(),
         "predict_proba": estimator.predict_proba(ASKED).tolist(),
@@ -71,16 +85,18 @@ def describe(estimator):
     }
 
 
-def main(version):
+def main(version, *names):
     torch.set_num_threads(1)
     made = {"1": make_version_1, "2": make_version_2}[version]()
-    answers = {}
-    for name, estimator in made.items():
+    path = FOLDER / f"version_{version}.json"
+    answers = json.loads(path.read_text(encoding="utf-8")) if names else {}
+    for name in names or made:
+        estimator = made[name]
         estimator.save(FOLDER / f"version_{version}_{name}.safetensors")
         answers[name] = {"kind": type(estimator).__name__} | describe(estimator)
     text = json.dumps(answers, indent=1, ensure_ascii=False)
-    (FOLDER / f"version_{version}.json").write_text(f"{text}\n", encoding="utf-8")
+    path.write_text(f"{text}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
