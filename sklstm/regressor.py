@@ -161,7 +161,8 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
         Makes fits repeatable. None draws a seed from numpy's global random state, the only
         global state that is ever changed.
     verbose : int, default=0
-        0 is silent, 1 prints a line an epoch, 2 also shows a progress bar.
+        0 is silent. 1 prints what is being fitted, a line for each epoch, and how it ended. 2 also
+        shows a progress bar.
 
     Attributes
     ----------

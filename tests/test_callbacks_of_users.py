@@ -44,16 +44,3 @@ def test_skorchs_early_stopping_is_no_interruption(tiny, texts, labels):
     stopping = EarlyStopping(monitor="train_loss", patience=2, threshold=10.0, threshold_mode="abs")
     model = tiny.set_params(callbacks=[stopping]).fit(texts, labels)
     assert model.n_iter_ < 10
-
-
-def test_verbose_levels(tiny, texts, labels, capfd):
-    tiny.set_params(max_epochs=2).fit(texts, labels)
-    assert capfd.readouterr() == ("", "")
-    tiny.set_params(verbose=1).fit(*distinct(60))
-    out, err = capfd.readouterr()
-    header, _, *lines = out.splitlines()
-    assert header.split() == ["epoch", "train_loss", "valid_accuracy", "valid_loss", "dur"]
-    assert [line.split()[0] for line in lines if line.strip()[:1].isdigit()] == ["1", "2"]
-    assert err == ""
-    tiny.set_params(verbose=2).fit(texts, labels)
-    assert "| 0/5 [" in capfd.readouterr().err

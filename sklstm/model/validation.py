@@ -45,6 +45,11 @@ class Validation:
         self.scorer = get_scorer(scoring) if isinstance(scoring, str) else scoring
         self.monitor = "valid_loss" if scoring is None else "valid_score"
 
+    @property
+    def n_texts(self) -> int:
+        """Number of texts."""
+        return len(self.ids)
+
     def outputs(self, network: LSTMTextNetwork) -> np.ndarray:
         """Return the network's outputs for the texts, (n_texts, n_outputs)."""
         return compute_outputs(network, self.ids)
@@ -92,6 +97,11 @@ class LanguageValidation:
     def __init__(self, ids: RaggedIds):
         self.ids = add_both_boundaries(ids)
         self.n_predicted = len(self.ids.ids) - len(self.ids)
+
+    @property
+    def n_texts(self) -> int:
+        """Number of texts."""
+        return len(self.ids)
 
     def evaluate(self, network: LSTMLanguageNetwork) -> dict[str, float]:
         """Return the mean loss of all directions, and the perplexity of each."""

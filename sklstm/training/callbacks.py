@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PrintLog, ProgressBar
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler, ProgressBar
 from torch import Tensor, nn
 
 from sklstm.training.fine_tuning import measure_depth
+from sklstm.training.reporting import Report
 from sklstm.training.schedule import Schedule
 from sklstm.training.settings import TrainingSettings
 
@@ -60,7 +61,7 @@ def build_callbacks(
         callbacks["validation"] = ValidationScoring(
             validation.evaluate,
             monitor=validation.monitor,
-            keep_best=settings.keep_best or settings.early_stopping,
+            keep_best=settings.keeps_best,
         )
         if settings.early_stopping:
             callbacks["early_stopping"] = EarlyStoppingAfterUnfreezing(
@@ -92,9 +93,11 @@ def _copy_users(callbacks: list) -> list:
 def _printing(verbose: int, n_batches: int) -> list[tuple[str, Callback]]:
     callbacks = []
     if verbose >= 2:
-        callbacks.append((PREFIX + "progress", ProgressBar(batches_per_epoch=n_batches)))
+        # As text in notebooks too, where tqdm's own widget needs one more package.
+        bar = ProgressBar(batches_per_epoch=n_batches, detect_notebook=False)
+        callbacks.append((PREFIX + "progress", bar))
     if verbose >= 1:
-        callbacks.append((PREFIX + "print_log", PrintLog(keys_ignored="event_lr")))
+        callbacks.append((PREFIX + "epoch_log", EpochLog(Report(verbose))))
     return callbacks
 
 
@@ -316,3 +319,20 @@ class Diverged(Callback):
                 f"Training diverged: the loss of epoch {len(net.history)} is {loss}. "
                 f"Lower lr, which is {net.lr}."
             )
+
+
+class EpochLog(Callback):
+    """Shows a line for each epoch; skorch's PrintLog colours its numbers, also in files.
+
+    Parameters
+    ----------
+    report : Report
+        Where the lines go.
+    """
+
+    def __init__(self, report: Report):
+        self.report = report
+
+    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """Show the newest row of the history."""
+        self.report.epoch(len(net.history), net.history[-1])

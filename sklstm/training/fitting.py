@@ -16,9 +16,10 @@ from sklstm.text.examples import Examples
 from sklstm.text.splitting import split_rows
 from sklstm.training.callbacks import build_callbacks
 from sklstm.training.interruption import report_interruption
-from sklstm.training.loop import Trained, build_net, read_moments, train
+from sklstm.training.loop import build_net, read_moments, train
+from sklstm.training.reporting import Report
 from sklstm.training.schedule import count_epochs
-from sklstm.training.settings import TrainingSettings
+from sklstm.training.settings import Trained, TrainingSettings
 from sklstm.training.start import Fresh
 
 
@@ -52,7 +53,7 @@ class Fitting:
         check_precision(estimator.precision, self.device)
         self.n_stages = start.count_stages() if self.settings.gradual_unfreezing else 1
         self.rng, self.generator = start.generators()
-        self.interrupted = False
+        self.interrupted, self.report = False, Report(self.settings.verbose)
 
     def __enter__(self):
         return self
@@ -104,6 +105,7 @@ class Fitting:
         """
         held_out = validation.examples if validation and self.estimator.calibrate else None
         unfitted = choose_member(self.estimator.blend, vectorizer, self.task)
+        self.report.member(self.estimator.blend, len(everything.texts))
         return fit_and_validate(unfitted, everything, train, held_out, self.task)
 
     def build_network(self, vectorizer) -> LSTMTextNetwork:
@@ -134,7 +136,9 @@ class Fitting:
             history=self.start.history if continues else [],
             moments=self.start.moments,
         )
+        self.report.begin(len(batches), n_epochs, validation)
         trained = train(net, batches, n_epochs=n_epochs)
+        self.report.end(trained, n_epochs, validation, keeps_best=settings.keeps_best)
         self.moments = read_moments(net) if continues else {}
         self.interrupted = trained.interrupted
         return trained
@@ -147,18 +151,15 @@ class Fitting:
         if validation is None or not self.estimator.calibrate:
             return unknown
         try:
-            temperature, weights = fit_blend(
-                self.task,
-                validation.outputs(network),
-                of_member,
-                validation.examples.targets,
-                validation.examples.weights,
-                expected=expected,
-            )
+            outputs, examples = validation.outputs(network), validation.examples
+            of_both, targets = (outputs, of_member), (examples.targets, examples.weights)
+            found = fit_blend(self.task, *of_both, *targets, expected=expected)
         except KeyboardInterrupt:
             self.interrupted = True
             return unknown
-        return Blend(temperature, weights, member)
+        blend = Blend(*found, member)
+        self.report.blend(blend, outputs, of_member, validation)
+        return blend
 
     def model(self, vectorizer, network: nn.Module, trained: Trained, **parts) -> TextModel:
         """Return all that was learnt."""

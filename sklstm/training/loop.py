@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from typing import NamedTuple
 
 from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, LRScheduler, PassthroughScoring
@@ -15,7 +14,7 @@ from sklstm.text.windows import TrainingWindows, WindowBatch
 from sklstm.training.callbacks import PREFIX
 from sklstm.training.fine_tuning import list_rates
 from sklstm.training.optimizer import LazyAdamW
-from sklstm.training.settings import TrainingSettings
+from sklstm.training.settings import Trained, TrainingSettings
 
 #: The optimiser's moments, by the name of the weight they belong to.
 Moments = dict[str, dict[str, Tensor]]
@@ -188,14 +187,6 @@ def _list_names(net: TextNet) -> list[str]:
     return [names[p] for group in net.optimizer_.param_groups for p in group["params"]]
 
 
-class Trained(NamedTuple):
-    """What a training leaves, apart from the weights."""
-
-    history: list[dict]  # what was recorded of each epoch
-    callbacks: list[tuple]  # the user's, as (name, callback)
-    interrupted: bool  # whether the user ended it by Ctrl-C
-
-
 def train(net: TextNet, batches: TrainingBatches | TrainingWindows, *, n_epochs: int) -> Trained:
     """Train a net in place.
 
@@ -213,7 +204,8 @@ def train(net: TextNet, batches: TrainingBatches | TrainingWindows, *, n_epochs:
         interrupted = True
     net.notify("on_train_end", X=batches, y=None)
     _tidy(net, n_earlier)
-    return Trained([dict(row) for row in net.history], _users_callbacks(net), interrupted)
+    history = [dict(row) for row in net.history]
+    return Trained(history, _users_callbacks(net), interrupted, len(history) - n_earlier)
 
 
 def _users_callbacks(net: TextNet) -> list[tuple]:

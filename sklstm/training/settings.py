@@ -1,6 +1,7 @@
-"""How a network is trained, whatever the estimator."""
+"""How a network is trained, whatever the estimator, and what a training leaves."""
 
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class TrainingSettings:
     min_epochs: int = 3
     continues: bool = False
 
+    @property
+    def keeps_best(self) -> bool:
+        """Whether training ends with the weights of the best epoch, where texts are held out."""
+        return self.keep_best or self.early_stopping
+
     @classmethod
     def of(cls, estimator, **known) -> "TrainingSettings":
         """Return the settings of an estimator; ``known`` ones replace its parameters."""
@@ -65,3 +71,12 @@ class TrainingSettings:
             early_stopping=False,
             continues=True,
         )
+
+
+class Trained(NamedTuple):
+    """What a training leaves, apart from the weights."""
+
+    history: list[dict]  # what was recorded of each epoch, of earlier trainings too
+    callbacks: list[tuple]  # the user's, as (name, callback)
+    interrupted: bool  # whether the user ended it by Ctrl-C
+    n_new: int  # epochs of this training

@@ -6,7 +6,6 @@ the random state. What it leaves open is learnt from the texts, taken from the p
 
 import copy
 import os
-import sys
 from inspect import signature
 
 import numpy as np
@@ -27,6 +26,7 @@ from sklstm.text.special_tokens import SPECIAL_TOKENS
 from sklstm.text.vectorizer import SequenceVectorizer
 from sklstm.text.word_vectors import find_vectors
 from sklstm.training.fine_tuning import count_stages
+from sklstm.training.reporting import Report
 
 #: Parameters that a language model determines.
 SIZES = ("embedding_dim", "hidden_size", "num_layers", "bidirectional", "cell")
@@ -109,9 +109,9 @@ class Fresh:
         )
         self.coverage = of_tokens, of_vocabulary = self.vectors.coverage(ids.ids)
         if estimator.verbose:
-            sys.stdout.write(
+            Report(estimator.verbose).line(
                 f"Word vectors of {self.vectors.width} numbers cover {of_tokens:.1%} of the tokens "
-                f"and {of_vocabulary:.1%} of the vocabulary.\n"
+                f"and {of_vocabulary:.1%} of the vocabulary."
             )
 
     def network_settings(self) -> NetworkSettings:

@@ -1,0 +1,122 @@
+"""What ``verbose`` shows of a fit: each epoch of the network, why it ended, and the blend.
+
+Each line goes to the logger ``sklstm`` and, from ``verbose=1`` on, to the standard output.
+"""
+
+import contextlib
+import logging
+import math
+import sys
+
+from sklstm.model.blending import Blend, pool
+from sklstm.model.validation import Validation
+from sklstm.training.settings import Trained
+
+LOGGER = logging.getLogger("sklstm")
+# What skorch and our own callbacks record for themselves.
+_INTERNAL = ("epoch", "dur", "batches", "train_batch_count", "valid_batch_count", "complete")
+_WIDTH = 10
+
+
+class Report:
+    """Shows the lines of one fit.
+
+    Parameters
+    ----------
+    verbose : int
+        0 shows nothing.
+    """
+
+    def __init__(self, verbose: int):
+        self.verbose = verbose
+        self._columns = None
+
+    def line(self, text: str) -> None:
+        """Show a line."""
+        if self.verbose < 1:
+            return
+        LOGGER.info(text)
+        # A program without a console has no stream, and a closed one must not end a training.
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+
+    def member(self, blend, n_texts: int) -> None:
+        """Show that the ensemble member is about to be fitted."""
+        if blend is not None:
+            name = "n-grams" if isinstance(blend, str) else type(blend).__name__
+            self.line(f"Fitting the {name} to {n_texts:,} texts.")
+
+    def begin(self, n_batches: int, n_epochs: int, validation) -> None:
+        """Show how long the network will be trained, and what it is validated on."""
+        epochs = f"{n_epochs} epoch{'s' if n_epochs > 1 else ''}"
+        line = f"Training the network for at most {epochs} of {n_batches:,} batches."
+        if validation is not None:
+            line += f" Columns valid_ are of the network on {validation.n_texts:,} texts held out."
+        self.line(line)
+
+    def epoch(self, number: int, row: dict) -> None:
+        """Show what was recorded of an epoch, with a header where the columns have changed."""
+        names = [name for name in row if _is_shown(name, row[name])]
+        if names != self._columns:
+            self._columns = names
+            self.line(" ".join(["epoch", *map(_right, names), _right("seconds")]))
+        cells = [_right(_show(row[name]), name) for name in names]
+        self.line(" ".join([f"{number:5}", *cells, _right(f"{row['dur']:.1f}", "seconds")]))
+
+    def end(self, trained: Trained, n_epochs: int, validation, *, keeps_best: bool) -> None:
+        """Show why the training ended, and which weights are kept."""
+        last = len(trained.history)
+        rows = trained.history[last - trained.n_new :]
+        if not rows:
+            return
+        reason = f"The training ended after epoch {last}."
+        if trained.interrupted:
+            reason = f"Interrupted after epoch {last}."
+        elif len(rows) < n_epochs:
+            reason = f"Stopped early after epoch {last}."
+        if validation is not None and keeps_best:
+            first = last - len(rows) + 1
+            best = max(k for k, row in enumerate(rows, first) if row[f"{validation.monitor}_best"])
+            reason += f" The weights of epoch {best} are kept, the best on the texts held out."
+        self.line(reason)
+
+    def blend(self, blend: Blend, outputs, of_member, validation: Validation) -> None:
+        """Show how good network, member and both together are on the texts held out.
+
+        ``outputs`` are those of the network, ``of_member`` those of a member that has not seen
+        these texts; None without a member.
+        """
+        if of_member is None or self.verbose < 1:
+            return
+        parts = {"network": outputs / blend.temperature, "member": of_member}
+        parts["together"] = pool(list(parts.values()), blend.weights)
+        examples = validation.examples
+        measured = {
+            name: validation.task.measure(part, examples.targets, examples.weights)
+            for name, part in parts.items()
+        }
+        self.line(
+            f"On the texts held out, with a temperature of {blend.temperature:.2f} for the network:"
+        )
+        names = list(measured["network"])
+        self.line(" ".join(["part    ", "weight".rjust(_WIDTH), *map(_right, names)]))
+        weights = dict(zip(("network", "member"), blend.weights, strict=True))
+        for part, numbers in measured.items():
+            weight = f"{weights[part]:.2f}" if part in weights else ""
+            cells = [_right(_show(numbers[name]), name) for name in names]
+            self.line(" ".join([part.ljust(8), weight.rjust(_WIDTH), *cells]))
+
+
+def _is_shown(name: str, value) -> bool:
+    internal = name in _INTERNAL or name.startswith("event_") or name.endswith("_best")
+    return not internal and isinstance(value, int | float)
+
+
+def _show(number) -> str:
+    return f"{number:.4f}" if math.isfinite(number) else str(number)
+
+
+def _right(text: str, name: str | None = None) -> str:
+    """Return a text at the right of the column of this name (None: the text itself)."""
+    return text.rjust(max(_WIDTH, len(name or text)))
