@@ -25,6 +25,11 @@ autosummary_generate = True
 numpydoc_show_class_members = False
 html_theme = "pydata_sphinx_theme"
 html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
+# There is one level of pages, so that the sidebar of sections would be empty.
+html_sidebars = {"**": []}
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
+toc_object_entries_show_parents = "hide"
 
 
 def reset_argv(gallery_conf, script_vars):

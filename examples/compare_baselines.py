@@ -1,6 +1,6 @@
 """
-An LSTM beside the classic baselines
-====================================
+Comparison with classic baselines
+=================================
 
 Trains :class:`~sklstm.LSTMTextClassifier` next to multinomial naive Bayes, NB-SVM and TF-IDF with
 logistic regression, and prints how well and how fast each one is. Without arguments it runs on
@@ -68,7 +68,7 @@ def make_models(texts, random_state):
             TfidfVectorizer(**bigrams, sublinear_tf=True, min_df=2),
             LogisticRegression(C=10, max_iter=1000),
         ),
-        "LSTMTextClassifier": LSTMTextClassifier(random_state=random_state),
+        "LSTMTextClassifier": LSTMTextClassifier(random_state=random_state, verbose=1),
     }
 
 
@@ -81,6 +81,7 @@ def compare(models, train, test):
     """Fit and evaluate every model; return one row of results each."""
     rows = []
     for name, model in models.items():
+        print(f"Fitting {name}.", flush=True)
         start = time.perf_counter()
         model.fit(*train)
         fitted = time.perf_counter()
@@ -97,7 +98,6 @@ def compare(models, train, test):
                 "predict s": predicted - fitted,
             }
         )
-        print(format_row(rows[-1]), flush=True)
     return rows
 
 
@@ -184,8 +184,10 @@ def main(arguments):
     train, test = load(arguments)
     n_classes = len(np.unique(train[1]))
     print(f"{len(train[0]):,} texts to train on, {len(test[0]):,} to test on, {n_classes} classes")
-    print(f"{'':<28}{'accuracy':>9}{'macro-F1':>9}{'log loss':>9}{'fit s':>9}{'predict s':>10}")
     rows = compare(make_models(train[0], arguments.random_state), train, test)
+    print(f"\n{'':<28}{'accuracy':>9}{'macro-F1':>9}{'log loss':>9}{'fit s':>9}{'predict s':>10}")
+    for row in rows:
+        print(format_row(row))
     if sys.platform != "win32":
         import resource  # Windows has none
 

@@ -365,6 +365,25 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
         outputs = self._outputs(X)
         return self.model_.task.decide(outputs)
 
+    def score(self, X, y, sample_weight=None):
+        """Return R2, the share of the variance of y that the predictions explain.
+
+        Parameters
+        ----------
+        X : iterable of str of length n_texts
+            The texts.
+        y : array-like of shape (n_texts,) or (n_texts, n_numbers)
+            Their numbers.
+        sample_weight : array-like of shape (n_texts,) or None
+            Weight of each text.
+
+        Returns
+        -------
+        score : float
+            1 is best; 0 is what the mean of y gets. Of several numbers, the mean of each one's.
+        """
+        return super().score(X, y, sample_weight)
+
     def _check_y(self, y, name="y"):
         """Return the numbers as an array."""
         return check_numbers(y, name=name)

@@ -1,0 +1,61 @@
+"""Draw accuracy against fit time on all data sets, from the tables of docs/accuracy.md.
+
+python benchmarks/accuracy/picture.py
+"""
+
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+DOCS = Path(__file__).parents[2] / "docs"
+SYSTEMS = {
+    "MultinomialNB, bigrams": ("naive Bayes", "s", "tab:gray"),
+    "NB-SVM, bigrams": ("NB-SVM", "^", "tab:gray"),
+    "TF-IDF + LogisticRegression": ("TF-IDF + logistic regression", "D", "tab:gray"),
+    "LSTMTextClassifier, defaults": ("LSTMTextClassifier", "o", "tab:orange"),
+}
+
+
+def main():
+    plt.rcParams["svg.fonttype"] = "none"  # text stays text, and the file small
+    tables = read_tables((DOCS / "accuracy.md").read_text(encoding="utf-8"))
+    figure, axes = plt.subplots(2, 4, figsize=(10, 5), layout="constrained")
+    for axis, (name, points) in zip(axes.flat, tables.items(), strict=False):
+        for title, (seconds, accuracy) in points.items():
+            label, marker, color = SYSTEMS[title]
+            axis.plot(seconds, accuracy, marker, color=color, label=label, markersize=8)
+        axis.set(title=name, xscale="log", xlim=(0.05, 700))
+        axis.margins(y=0.2)
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes[1]:
+        axis.set_xlabel("seconds to fit")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("accuracy, %")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    last = axes.flat[-1]
+    last.axis("off")
+    last.legend(handles, labels, loc="center", frameon=False)
+    # A white background, since a page may be dark.
+    figure.savefig(DOCS / "images" / "accuracy.svg", facecolor="white", metadata={"Date": None})
+
+
+def read_tables(page):
+    """Return by data set and system the seconds and the accuracy."""
+    page = page.partition("## On the test rows")[2].partition("<!-- test: end -->")[0]
+    tables = {}
+    pattern = re.compile(r"^### (\S+)\n(.*?)(?=^### |\Z)", re.DOTALL | re.MULTILINE)
+    for name, section in pattern.findall(page):
+        lines = [line.strip("|").split("|") for line in section.splitlines() if line[:1] == "|"]
+        header, *rows = [[cell.strip() for cell in cells] for cells in lines]
+        seconds, accuracy = header.index("fit, s"), header.index("accuracy")
+        tables[name] = {
+            row[0]: (float(row[seconds]), float(row[accuracy].split()[0]))
+            for row in rows
+            if row[0] in SYSTEMS
+        }
+    return tables
+
+
+if __name__ == "__main__":
+    main()
