@@ -1,5 +1,5 @@
 """
-Grid search beside Naive Bayes
+Grid search, compared with Naive Bayes
 ==============================
 
 One search over two kinds of pipelines: the classifier is a step like any other, and so are the

@@ -1,5 +1,5 @@
 """
-A language model beside n-grams
+A language model, compared with n-grams
 ===============================
 
 What an LSTM learns from texts without labels, next to what counting finds: perplexity of texts

@@ -70,8 +70,8 @@ def main():
     )
     parts = {
         "": predict,
-        "its network alone": lambda model: predict(network_alone(model)),
-        "its n-grams alone": lambda model: predict(ngrams_alone(model)),
+        "LSTM only": lambda model: predict(network_alone(model)),
+        "n-grams only": lambda model: predict(ngrams_alone(model)),
     }
     table.add("LSTMTextClassifier", ours, parts, measure)
     table.add("OneVsRestClassifier(LSTMTextClassifier())", one_each, {"": predict}, measure)

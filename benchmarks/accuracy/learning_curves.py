@@ -1,4 +1,4 @@
-"""Accuracy and log loss against the number of texts to train on, beside the baselines.
+"""Accuracy and log loss against the number of texts to train on, also of the baselines.
 
 The texts that are drawn depend on the seed, as the classifier's own random numbers do, so baselines
 run with every seed too. A larger draw contains the smaller ones. A run is kept and not repeated.
@@ -85,7 +85,7 @@ def collect(results, part):
 
 
 def draw(results, part, page):
-    """Write the plot beside the page, and a link to it and its numbers into the page."""
+    """Write the plot next to the page, and a link to it and its numbers into the page."""
     found = collect(results, part)
     if not found:
         raise SystemExit(f"{results.folder} must hold runs of {part}; got none.")

@@ -1,6 +1,6 @@
 """Runs, each a fit and its scores in a file of its own, so that a killed benchmark can resume.
 
-A run is a JSON file with a file of the probabilities beside it. Its name holds all that the outcome
+A run is a JSON file and a file of the probabilities. Its name holds all that the outcome
 depends on: data set and part (the folder), system, number of texts, rows, parameters, seed. Files
 are written whole or not at all, and a run is claimed by a lock, so that several processes can share
 the work.

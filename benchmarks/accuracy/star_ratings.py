@@ -42,8 +42,8 @@ def main():
     table.add("TF-IDF + Ridge", partial(fit_ridge, data), {"": predict}, measure, random=False)
     parts = {
         "": predict,
-        "its network alone": lambda model: predict(network_alone(model)),
-        "its n-grams alone": lambda model: predict(ngrams_alone(model)),
+        "LSTM only": lambda model: predict(network_alone(model)),
+        "n-grams only": lambda model: predict(ngrams_alone(model)),
     }
     table.add("LSTMTextRegressor, defaults", partial(fit_ours, data), parts, measure)
     absolute = partial(fit_ours, data, loss="absolute_error")

@@ -61,15 +61,13 @@ CLASSIFIERS = {"lstm": None, "lm": LANGUAGE_MODEL}
 VARIANTS = {
     "lstm": Variant("LSTMTextClassifier, defaults", "lstm:", together="– all its seeds together"),
     "network": Variant(
-        "– its network alone", "lstm:", part=network_alone, together="– all networks together"
+        "– LSTM only", "lstm:", part=network_alone, together="– LSTMs of all seeds together"
     ),
-    "ngrams": Variant("– its n-grams alone", "lstm:", part=ngrams_alone, random=False),
+    "ngrams": Variant("– n-grams only", "lstm:", part=ngrams_alone, random=False),
     "lm": Variant("pre-trained on unlabelled texts", "lm:"),
-    "lm-network": Variant("– its network alone", "lm:", part=network_alone),
+    "lm-network": Variant("– LSTM only", "lm:", part=network_alone),
     "lm400": Variant("the same, reading 400 tokens", "lm:vectorizer__max_length=400"),
-    "lm400-network": Variant(
-        "– its network alone", "lm:vectorizer__max_length=400", part=network_alone
-    ),
+    "lm400-network": Variant("– LSTM only", "lm:vectorizer__max_length=400", part=network_alone),
 }
 #: The rows that need no language model.
 STANDARD = ["lstm", "network", "ngrams"]

@@ -237,7 +237,7 @@ def configurations(results):
     each = ", ".join(f"{name} {len(found)}" for name, found in sorted(tried.items()))
     different = len(set.union(*tried.values()))
     return [
-        f"Configurations tried on validation rows, beside the baselines: {different} different "
+        f"Configurations tried on validation rows, without the baselines: {different} different "
         f"ones in {n_runs} runs ({each})."
     ]
 

@@ -91,7 +91,7 @@ def measure(models, number, n_signals, rng) -> dict:
 
 
 class Child:
-    """A process that saves when it is told to; a killed one is followed by another."""
+    """A process that saves on request; a killed one is followed by another."""
 
     def __init__(self, models, path):
         self.models, self.path = models, path
@@ -127,7 +127,7 @@ class Child:
 
 
 def _serve(pipe, models, path):
-    """Save as told; a signal that comes after a save is waited for, so that none is lost."""
+    """Save on request; a signal that comes after a save is waited for, so that none is lost."""
     # A shell lets what runs in the background ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     seconds = []

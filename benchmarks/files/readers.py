@@ -1,6 +1,6 @@
 """Processes that read files and say what came of it: a clear error, the estimator, or a fault.
 
-CPU seconds are those of ``load`` alone. The memory of ``load`` is the peak of the resident memory
+CPU seconds are those of ``load`` only. The memory of ``load`` is the peak of the resident memory
 (VmHWM of Linux, set back before each file) above what the process held before. A process may take
 1 GiB of address space more than it had at first, so that no file can harm the machine.
 """
@@ -57,12 +57,17 @@ class Reader:
             self.pipe.send((str(path), subject, signed, read_by))
             if self.pipe.poll(PATIENCE):
                 return self.pipe.recv()
-            told = {"outcome": SLOW, "seconds": PATIENCE, "bytes": 0, "words": "no answer"}
+            found = {"outcome": SLOW, "seconds": PATIENCE, "bytes": 0, "words": "no answer"}
         except (EOFError, OSError) as error:
-            told = {"outcome": RAW, "seconds": 0, "bytes": 0, "words": f"the process died: {error}"}
+            found = {
+                "outcome": RAW,
+                "seconds": 0,
+                "bytes": 0,
+                "words": f"the process died: {error}",
+            }
         self.close()
         self._start()
-        return told
+        return found
 
     def close(self):
         self.process.kill()

@@ -1,4 +1,4 @@
-"""How long ``save`` and ``load`` take, and how large a file is beside those of others.
+"""How long ``save`` and ``load`` take, and how large a file is, compared with others.
 
 The default classifier is fitted to 3,000 reviews for one epoch, which its size does not depend on.
 Each call has its median of several; the systems take turns. The n-grams are also written by

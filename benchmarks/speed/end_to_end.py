@@ -1,4 +1,4 @@
-"""Training and prediction beside skorch, Keras and others, alternating within one run.
+"""Training and prediction, compared with skorch, Keras and others, alternating within one run.
 
 The same network for all that read ids: embedding 128, bidirectional LSTM of 128, mean pooling over
 the real tokens, linear head, Adam, batches of 32, no dropout; a vocabulary of 30,000 and at most

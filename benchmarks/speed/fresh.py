@@ -1,6 +1,6 @@
 """Functions called in processes of their own, and the memory that they take there.
 
-python benchmarks/speed/fresh.py     # import sklstm beside the packages that it needs
+python benchmarks/speed/fresh.py     # import sklstm, and the packages that it needs
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Time the LSTM layer's backends and cells beside torch.nn.LSTM, in one run, by ratios.
+"""Time the LSTM layer's backends and cells, and torch.nn.LSTM, in one run, by ratios.
 
     python benchmarks/speed/lstm.py                    # float32, training and prediction
     python benchmarks/speed/lstm.py --cells            # the cells and features of backend "torch"

@@ -1,4 +1,4 @@
-"""A grid search with two jobs beside one with one job: seconds, threads, memory of the workers.
+"""A grid search with two jobs, and one with one job: seconds, threads, memory of the workers.
 
 Each measurement is a process of its own; the two kinds of search take turns in it. A lone fit has
 as many threads as each of two workers that fit at the same time.

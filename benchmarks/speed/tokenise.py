@@ -1,4 +1,4 @@
-"""Time the vectorizer beside other ways from texts to tokens, in one run.
+"""Time the vectorizer and other ways from texts to tokens, in one run.
 
     python benchmarks/speed/tokenise.py                          # docstrings
     python benchmarks/speed/tokenise.py --train train.csv.xz     # a file with a column text

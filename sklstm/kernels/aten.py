@@ -33,7 +33,7 @@ def device_refusal(device: torch.device) -> str | None:
 def refusal(inputs: Inputs, need_last: bool) -> str | None:
     """Return why torch's layer cannot run these inputs, or None."""
     if inputs.cell not in HAS_CELLS:
-        return f"has no cell {inputs.cell!r}: torch's fused layer has the standard cell alone"
+        return f"has no cell {inputs.cell!r}: torch's fused layer has only the standard cell"
     if inputs.mask_h is not None:
         return "has no recurrent dropout, since torch's fused layer has none"
     if inputs.zone_h is not None:

@@ -111,7 +111,7 @@ def device_refusal(device: torch.device) -> str | None:
 def refusal(inputs: Inputs, need_last: bool) -> str | None:
     """Return why the compiled recurrence cannot run these inputs, or None."""
     if inputs.cell not in HAS_CELLS:
-        return f"has no cell {inputs.cell!r}: it is compiled for the standard cell alone"
+        return f"has no cell {inputs.cell!r}: only the standard cell is compiled"
     if inputs.zone_h is not None:
         return "has no zoneout"
     if inputs.x.dtype != torch.float32:

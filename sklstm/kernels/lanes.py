@@ -1,7 +1,7 @@
 """Several calls side by side, each on its own thread with its own share of the processors.
 
 A step of a recurrence is too small to share: handing a part of it to a second processor costs as
-much as the part. So the directions of a layer, or shards of a batch, run side by side, each alone
+much as the part. So the directions of a layer, or shards of a batch, run at the same time, each
 on its thread. Torch's operators release Python's lock while they compute.
 """
 

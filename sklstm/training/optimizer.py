@@ -11,7 +11,7 @@ with b1 and b2 the decays of the moments and d = lr[j] * weight_decay, AdamW com
     u    = m / (sqrt(v) + eps * sqrt(1 - b2**s))
 
 (but for eps, which it would compare to an ever smaller sqrt(v)). So w[t] is a number times w[s]
-minus a number times u, and both depend on s alone. The moving average of the weights over the
+minus a number times u, and both depend on s only. The moving average of the weights over the
 same steps, a[j] = (1 - share[j]) * a[j-1] + share[j] * w[j], is three numbers times a[s], w[s] and
 u. These five numbers are kept for each s and updated at every step; a row looks up its own.
 """
