@@ -78,6 +78,9 @@ class Multiclass:
     def weighted(self, class_weight, targets):
         """Return the same task with weights of the classes: of a dict, 1 where it has none.
 
+        As in scikit-learn, a dict may leave classes out, and may have other keys if it has all
+        classes.
+
         Parameters
         ----------
         class_weight : dict, 'balanced' or None
@@ -88,7 +91,8 @@ class Multiclass:
         Raises
         ------
         ValueError
-            If a weight is not a number of 0 or more, or no target has one above 0.
+            If keys name no class, so that classes are left out; if a weight is not a number of 0 or
+            more; or if no target has a weight above 0.
         """
         if class_weight is None:
             return self
@@ -96,7 +100,15 @@ class Multiclass:
             n_texts = np.bincount(targets, minlength=self.n_outputs)
             weights = len(targets) / (self.n_outputs * np.maximum(n_texts, 1))
             return replace(self, class_weights=weights)
-        weights = read_weights([class_weight.get(c, 1.0) for c in self.classes.tolist()])
+        classes = self.classes.tolist()
+        left_out = [label for label in classes if label not in class_weight]
+        if left_out and len(classes) - len(left_out) < len(class_weight):
+            unknown = [key for key in class_weight if key not in classes]
+            raise ValueError(
+                f"class_weight must have classes of y as keys, some of {classes[:20]}; got "
+                f"{unknown}. The classes, {left_out[:20]}, are not in class_weight."
+            )
+        weights = read_weights([class_weight.get(label, 1.0) for label in classes])
         if weights is None or not weights[targets].any():
             raise ValueError(
                 "class_weight must hold numbers of 0 or more, and one above 0 for a class of y; "

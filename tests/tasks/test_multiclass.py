@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
 
 from sklstm.labels import LabelSets
 from sklstm.tasks.multiclass import Multiclass
@@ -68,7 +69,8 @@ def test_weights_of_classes():
     task, targets = make_task(), np.array([0, 1, 1])
     assert task.weighted(None, targets) is task
     assert weigh(task, None, targets) == [1, 1, 1]
-    assert weigh(task, {"a": 3, "c": 0.5, "z": 9}, targets) == [3, 1, 1]
+    assert weigh(task, {"a": 3, "c": 0.5}, targets) == [3, 1, 1]
+    assert weigh(task, {"a": 3, "b": 2, "c": 0.5, "z": 9}, targets) == [3, 2, 2]
     # As in scikit-learn: n_texts / (n_classes * texts of the class).
     np.testing.assert_allclose(weigh(task, "balanced", targets), [1, 0.5, 0.5])
 
@@ -96,6 +98,27 @@ def test_what_are_not_weights_of_classes(class_weight):
         "class_weight must hold numbers of 0 or more, and one above 0 for a class of y; "
         f"got {class_weight}."
     )
+
+
+@pytest.mark.parametrize(
+    ("classes", "class_weight", "unknown", "left_out"),
+    [
+        (["neg", "pos"], {"pos": 1, "Neg": 5}, ["Neg"], ["neg"]),
+        (["neg", "pos"], {0: 1, 1: 5}, [0, 1], ["neg", "pos"]),
+        ([0, 1], {"0": 1, "1": 5}, ["0", "1"], [0, 1]),
+    ],
+)
+def test_keys_that_name_no_class(classes, class_weight, unknown, left_out):
+    """As in scikit-learn, whose LogisticRegression refuses these too."""
+    task, targets = Multiclass(np.array(classes)), np.array([0, 1])
+    with pytest.raises(ValueError) as caught:
+        task.weighted(class_weight, targets)
+    assert str(caught.value) == (
+        f"class_weight must have classes of y as keys, some of {classes}; got {unknown}. The "
+        f"classes, {left_out}, are not in class_weight."
+    )
+    with pytest.raises(ValueError, match="are not in class_weight"):
+        LogisticRegression(class_weight=class_weight).fit([[0], [1]], classes)
 
 
 def test_label_sets_are_refused_once_classes_are_known():
