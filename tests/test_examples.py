@@ -137,6 +137,18 @@ def test_benchmark_of_tokenising(tmp_path):
 
 
 @pytest.mark.slow
+def test_benchmark_of_label_sets(tmp_path):
+    script = ROOT / "benchmarks" / "accuracy" / "label_sets.py"
+    settings = ["--texts", "300", "--systems", "TF-IDF", "--json", "rows.json"]
+    for _ in range(2):  # the second time nothing is fitted
+        result = run(tmp_path, script, *settings)
+        assert result.returncode == 0, result.stderr
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    assert 0 < row["scores"]["log loss"] < 1 and row["n_texts"] == 300
+    assert "| TF-IDF + LogisticRegression, one vs rest | 1 |" in result.stdout
+
+
+@pytest.mark.slow
 def test_benchmark_of_pretraining(tmp_path):
     for part in (slice(0, 150), slice(150, 300)):
         texts = pd.DataFrame({"text": load_docstrings().data[part]})

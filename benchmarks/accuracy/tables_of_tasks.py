@@ -1,4 +1,4 @@
-"""A table of systems and seeds; each fit is a row of a JSON file, and is not repeated."""
+"""A Markdown table of systems and seeds; each fit is kept in a JSON file and not repeated."""
 
 import argparse
 import json
@@ -30,7 +30,8 @@ class Table:
         self.options, self.title, self.n_texts = options, title, n_texts
         path = options.json
         self.rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        print(f"{title}: {n_texts:,} texts to train on, {options.threads} threads")
+        print(f"{title}: {n_texts:,} texts to train on, {options.threads} threads\n")
+        self.has_header = False
 
     def add(self, name, fit, parts, measure, *, random=True):
         """Fit a system once a seed, and print the mean and the range of what each part scores."""
@@ -64,11 +65,21 @@ class Table:
 
     def _print(self, name, part):
         rows = self._of(name, part=part)
-        cells = []
-        for score in rows[0]["scores"]:
+        scores = list(rows[0]["scores"])
+        if not self.has_header:
+            print(
+                join(["", "seeds", *scores, "fit, s"]), join(["---"] * (3 + len(scores))), sep="\n"
+            )
+            self.has_header = True
+        cells = [f"– {part}" if part else name, str(len(rows))]
+        for score in scores:
             values = [row["scores"][score] for row in rows]
-            spread = f" ({min(values):.3f}-{max(values):.3f})" if len(values) > 1 else ""
-            cells.append(f"{score} {np.mean(values):.4f}{spread}")
-        seconds = np.median([row["fit_s"] for row in rows])
-        label = f"{name}, {part}" if part else name
-        print(f"{label:<50} {'  '.join(cells)}  fit {seconds:.0f} s", flush=True)
+            spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+            cells.append(f"{np.mean(values):.3f}{spread}")
+        seconds = "" if part else f"{np.median([row['fit_s'] for row in rows]):.0f}"
+        print(join([*cells, seconds]), flush=True)
+
+
+def join(cells):
+    """Return a row of the table."""
+    return f"| {' | '.join(cells)} |"
