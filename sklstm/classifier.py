@@ -398,11 +398,11 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
                 "partial_fit; give a dict of weights, one for each class."
             )
         start = find_start(self, resume=True)
-        known = self._all_classes(start.task, classes, holds_label_sets(y))
+        known = self._all_classes(start.task, classes, y)
         return self._fit_one_pass(X, y, sample_weight, start, known)
 
     def predict(self, X):
-        """Return the most probable label of each text, or the set of labels with 0.5 or more.
+        """Return the most probable label of each text, or the set of labels above 0.5.
 
         Parameters
         ----------
@@ -468,6 +468,33 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         outputs = self._outputs(X)
         return self.model_.task.decision(outputs)
 
+    def score(self, X, y, sample_weight=None):
+        """Return the accuracy; of label sets, the share of texts whose labels are all right.
+
+        Parameters
+        ----------
+        X : iterable of str of length n_texts
+            The texts.
+        y : array-like of shape (n_texts,), or indicator of shape (n_texts, n_labels)
+            Their labels.
+        sample_weight : array-like of shape (n_texts,) or None
+            Weight of each text.
+
+        Returns
+        -------
+        score : float
+
+        Raises
+        ------
+        ValueError
+            If label sets have other columns than those of the fit.
+        """
+        check_is_fitted(self)
+        task = self.model_.task
+        if isinstance(task, Multilabel) or holds_label_sets(y):
+            y = task.decode(task.encode(self._check_y(y)))
+        return super().score(X, y, sample_weight)
+
     def predict_sentences(self, X):
         """Return the sentences of the texts and what the network says of each.
 
@@ -517,8 +544,9 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         """Return the task with the weights of its classes."""
         return task.weighted(self.class_weight, targets)
 
-    def _all_classes(self, known, classes, are_sets):
+    def _all_classes(self, known, classes, y):
         """Return the task of the classes of all calls of ``partial_fit``."""
+        are_sets = holds_label_sets(y)
         if classes is None:  # the columns of label sets say which there are
             if known is None and not are_sets:
                 raise ValueError(
@@ -526,6 +554,12 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
                 )
             return known
         labels = check_labels(classes, name="classes")
+        n_columns = check_label_sets(y).values.shape[1] if are_sets else None
+        if are_sets and not len(np.unique(labels)) == len(labels) == n_columns:
+            raise ValueError(
+                f"classes must name the {n_columns} columns of y, each by a name of its own; got "
+                f"{labels.tolist()}. Leave classes out to take the columns as they are."
+            )
         task = Multilabel(labels) if are_sets else Multiclass.of(labels, name="classes")
         if known is not None and not np.array_equal(task.classes, known.classes):
             raise ValueError(

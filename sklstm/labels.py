@@ -1,7 +1,7 @@
 """Checks of y: one class a text, a set of labels, or numbers."""
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from numbers import Integral, Real
 from typing import NamedTuple
 
@@ -83,7 +83,7 @@ def check_label_sets(y, *, name: str = "y") -> LabelSets:
         raise ValueError(
             f"{name} must hold 0 and 1 only where it has several columns; got "
             f"{values[row, column].item()!r} in row {row}, column {column}. For numbers use "
-            "LSTMTextRegressor; for one class a text give one column."
+            f"LSTMTextRegressor. {_REMEDY_FOR_SETS}"
         )
     if columns is not None:
         columns = np.array(_plain_names(list(columns)))
@@ -98,9 +98,10 @@ def _plain_numbers(values: np.ndarray, name: str) -> np.ndarray:
     """Return an array of objects, such as nullable numbers, as one of numbers."""
     for row, column in np.ndindex(values.shape):
         value = values[row, column]
-        if is_missing(value) or isinstance(value, str) or not np.isscalar(value):
+        if is_missing(value) or not isinstance(value, Real | np.bool_):
+            shown = value.item() if isinstance(value, np.generic) else value
             raise ValueError(
-                f"{name} must hold 0 and 1 only where it has several columns; got {value!r:.40} in "
+                f"{name} must hold 0 and 1 only where it has several columns; got {shown!r:.40} in "
                 f"row {row}, column {column}. {_REMEDY_FOR_SETS}"
             )
     return values.astype(float)
@@ -134,7 +135,32 @@ def check_numbers(y, *, name: str = "y") -> np.ndarray:
         raise ValueError(
             f"{name} must be an array of numbers; got a sparse matrix. Use its toarray()."
         )
-    values = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
+    numbers = _read_numbers(y, name)
+    if numbers.ndim not in (1, 2) or 0 in numbers.shape:
+        raise ValueError(
+            f"{name} must have shape (n_texts,) or (n_texts, n_numbers); got {numbers.shape}."
+        )
+    usable = np.isfinite(numbers) & (np.abs(np.nan_to_num(numbers)) < LARGEST_NUMBER)
+    if not usable.all():
+        place = np.argwhere(~usable)[0].tolist()
+        is_finite = np.isfinite(numbers).all()
+        what = "numbers that are too large" if is_finite else "NaN or infinity"
+        raise ValueError(
+            f"{name}{place} must be a finite number; got {numbers[tuple(place)]}, and {what} in "
+            f"{int((~usable).sum())} of {numbers.size} places. "
+            f"{'Divide y by a number' if is_finite else 'Drop these rows'}."
+        )
+    return numbers
+
+
+def _read_numbers(y, name: str) -> np.ndarray:
+    """Return y as an array of float64, of any shape."""
+    try:
+        values = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else _as_sequence(y))
+    except ValueError as error:  # numpy's, of lists of different lengths
+        raise ValueError(
+            f"{name} must have as many numbers for each text; got lists of different lengths."
+        ) from error
     if values.dtype.kind == "c":
         raise ValueError(f"{name} must hold real numbers; got complex data (not supported).")
     if values.dtype == object:
@@ -147,20 +173,12 @@ def check_numbers(y, *, name: str = "y") -> np.ndarray:
             f"{name} must hold numbers; got {values.dtype}, such as {other[:1]!r:.40}. For classes "
             "use LSTMTextClassifier."
         )
-    numbers = values.astype(np.float64)
-    if numbers.ndim not in (1, 2) or 0 in numbers.shape:
-        raise ValueError(
-            f"{name} must have shape (n_texts,) or (n_texts, n_numbers); got {numbers.shape}."
-        )
-    usable = np.isfinite(numbers) & (np.abs(np.nan_to_num(numbers)) < LARGEST_NUMBER)
-    if not usable.all():
-        place = np.argwhere(~usable)[0].tolist()
-        what = "NaN or infinity" if not np.isfinite(numbers).all() else "numbers that are too large"
-        raise ValueError(
-            f"{name}{place} must be a finite number; got {numbers[tuple(place)]}, and {what} in "
-            f"{int((~usable).sum())} of {numbers.size} places. Drop these rows."
-        )
-    return numbers
+    return values.astype(np.float64)
+
+
+def _as_sequence(y):
+    """Return what an iterator yields as a list; anything else as it is."""
+    return list(y) if isinstance(y, Iterator) else y
 
 
 def _refuse_no_sequence(y, name: str, of: str) -> None:

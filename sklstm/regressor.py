@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 from sklearn.base import RegressorMixin
 
 from sklstm.checks import HasMethods, StrOptions, fit_context
 from sklstm.labels import check_numbers
 from sklstm.parameters import constrain
-from sklstm.tasks.regression import Regression
+from sklstm.tasks.regression import Regression, as_columns, mean_and_scale
 from sklstm.text_estimator import LSTMTextEstimator
 from sklstm.training.start import find_start
 
@@ -312,7 +313,7 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
 
     _parameter_constraints = constrain(
         __init__,
-        blend=[StrOptions({"ngrams"}), HasMethods(["fit", "predict"]), None],
+        blend=[StrOptions({"ngrams"}), HasMethods(["fit"]), None],
     )
     tasks = (Regression,)
 
@@ -346,6 +347,8 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
         """
         self._check_partial_fit()
         start = find_start(self, resume=True)
+        if start.task is None:
+            self._check_varies(y)
         return self._fit_one_pass(X, y, sample_weight, start, start.task)
 
     def predict(self, X):
@@ -383,6 +386,16 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
             1 is best; 0 is what the mean of y gets. Of several numbers, the mean of each one's.
         """
         return super().score(X, y, sample_weight)
+
+    def _check_varies(self, y):
+        """Raise ValueError if a column of y is constant, so that later numbers had no scale."""
+        numbers = check_numbers(y)
+        _, scale = mean_and_scale(as_columns(numbers), np.ones(len(numbers)))
+        if not scale.all():
+            raise ValueError(
+                "y must hold different numbers at the first call to partial_fit, which fixes their "
+                "mean and standard deviation; got equal ones. Give this call more texts."
+            )
 
     def _check_y(self, y, name="y"):
         """Return the numbers as an array."""

@@ -130,8 +130,13 @@ def test_texts_of_weight_0_are_not_there(one_of_each):
 def test_weights_count(case, fitted):
     weights = np.where(POSITIVE, 5.0, 1.0)
     for blend in (None, "ngrams"):
+        plain = fitted if blend is None else case.fit(blend=blend)
         weighted = case.make(blend=blend).fit(ALL_TEXTS, case.y, sample_weight=weights)
-        assert not np.allclose(case.outputs(weighted), case.outputs(fitted))
+        assert not np.allclose(case.outputs(weighted), case.outputs(plain))
+        if blend == "ngrams":
+            predict = "predict" if case.is_regressor else "predict_proba"
+            members = [getattr(m.member_, predict)(TEXTS) for m in (plain, weighted)]
+            assert not np.allclose(*members)
 
 
 def test_a_clone_learns_the_same(case, fitted):

@@ -69,6 +69,12 @@ def test_the_score_is_that_of_whole_sets(fitted):
     assert fitted.score(ALL_TEXTS, FRAME) == fitted.score(ALL_TEXTS, sparse.csr_array(SETS))
 
 
+def test_the_score_of_columns_in_another_order_is_refused(fitted):
+    with pytest.raises(ValueError, match="y must have the columns .* Reorder them"):
+        fitted.score(ALL_TEXTS, FRAME[["film", "good", "bad film"]])
+    assert fitted.score(ALL_TEXTS, FRAME.astype("Int64")) == fitted.score(ALL_TEXTS, FRAME)
+
+
 def test_classes_are_the_names_of_the_columns(fitted):
     assert fitted.classes_.tolist() == NAMES
     assert LSTMTextClassifier(**FAST).fit(ALL_TEXTS, SETS).classes_.tolist() == [0, 1, 2]
@@ -106,11 +112,43 @@ def test_labels_that_are_never_or_always_there():
 # Weights
 
 
-def test_weights_of_a_label_move_its_probability_only_up():
-    plain = LSTMTextClassifier(**FAST).fit(ALL_TEXTS, FRAME).predict_proba(TEXTS)
-    settings = FAST | {"class_weight": {"bad film": 20.0}}
-    weighted = LSTMTextClassifier(**settings).fit(ALL_TEXTS, FRAME).predict_proba(TEXTS)
-    assert weighted[:, 2].mean() > plain[:, 2].mean() + 0.02
+@pytest.mark.parametrize("blend", [None, "ngrams"])
+def test_weights_of_a_rare_label_find_it_and_nothing_else(blend):
+    """With the default label smoothing, of which a large weight must not make everything positive."""
+    texts, _ = distinct_sets(200)
+    rare = np.arange(200) % 50 == 0
+    texts = [
+        f"{text} {'rare' if r else 'usual'} thing" for text, r in zip(texts, rare, strict=True)
+    ]
+    Y = np.column_stack([rare, np.arange(200) % 2]).astype(int)
+    found = {}
+    for weights in (None, "balanced"):
+        settings = FAST | {"class_weight": weights, "blend": blend, "label_smoothing": 0.05}
+        model = LSTMTextClassifier(**settings).fit(texts, Y)
+        found[weights] = model.predict_proba(texts)[:, 0]
+    assert found["balanced"][rare].mean() > found[None][rare].mean()
+    assert found["balanced"][rare].min() > 0.5 > found["balanced"][~rare].max()
+
+
+def test_the_n_grams_know_the_weights_of_labels():
+    texts, Y = distinct_sets()
+    members = [
+        LSTMTextClassifier(**FAST | {"blend": "ngrams", "max_epochs": 1, "class_weight": weights})
+        .fit(texts, Y)
+        .member_.predict_proba(texts)
+        for weights in (None, {2: 10.0})
+    ]
+    assert members[1][:, 2].mean() > members[0][:, 2].mean() + 0.01
+    np.testing.assert_allclose(members[1][:, :2], members[0][:, :2])
+
+
+def test_a_member_of_the_users_cannot_have_weights_of_labels():
+    member = make_pipeline(TfidfVectorizer(), OneVsRestClassifier(LogisticRegression()))
+    model = LSTMTextClassifier(**FAST | {"blend": member, "class_weight": "balanced"})
+    with pytest.raises(
+        ValueError, match="blend must be 'ngrams' or None with class_weight of label"
+    ):
+        model.fit(ALL_TEXTS, SETS)
 
 
 def test_balanced_weights_are_negatives_over_positives():
@@ -146,9 +184,11 @@ def test_partial_fit_takes_the_labels_from_classes_or_from_the_columns():
         (SETS[:, :2], None, "y must have 3 columns, one for each label that is known; got 2"),
         (FRAME[["film", "good", "bad film"]], None, "y must have the columns"),
         (SETS, ["x", "y", "z"], "classes must be those of the first call"),
+        (SETS, ["x", "y"], "classes must name the 3 columns of y, each by a name of its own"),
+        (SETS, ["x", "y", "y"], "classes must name the 3 columns of y, each by a name of its own"),
         (LABELS * 4, None, "y must hold label sets, as in the first fit; got one class a text"),
     ],
-    ids=["fewer", "another order", "other classes", "another kind"],
+    ids=["fewer", "another order", "other classes", "too few", "twice", "another kind"],
 )
 def test_later_calls_must_agree(fitted, Y, classes, match):
     before = fitted.predict_proba(TEXTS)
@@ -160,7 +200,7 @@ def test_later_calls_must_agree(fitted, Y, classes, match):
 def test_another_kind_of_y_under_warm_start_is_refused():
     model = LSTMTextClassifier(**FAST | {"warm_start": True, "max_epochs": 1})
     model.fit(ALL_TEXTS, LABELS * 4)
-    match = "y must hold one class a text, as in the first fit; got label sets. Fit anew, with war"
+    match = "y must hold one class a text, as in the first fit; got label sets. Start anew: fit wi"
     with pytest.raises(ValueError, match=match):
         model.fit(ALL_TEXTS, SETS)
     assert model.set_params(warm_start=False).fit(ALL_TEXTS, SETS).classes_.tolist() == [0, 1, 2]
@@ -174,7 +214,7 @@ def test_predictions_are_sparse_where_the_last_y_was():
 
 def test_validation_texts_of_another_kind_are_refused():
     model = LSTMTextClassifier(**FAST)
-    with pytest.raises(ValueError, match="y_val must hold label sets, as in the first fit; got o"):
+    with pytest.raises(ValueError, match="y_val must hold label sets, as y does; got one class"):
         model.fit(ALL_TEXTS, SETS, X_val=TEXTS, y_val=LABELS)
     with pytest.raises(ValueError, match="y_val must have 3 columns"):
         model.fit(ALL_TEXTS, SETS, X_val=TEXTS, y_val=SETS[:10, :2])
@@ -192,8 +232,10 @@ def test_validation_texts_of_another_kind_are_refused():
     ],
     ids=["OneVsRest", "MultiOutput", "neighbours"],
 )
-def test_a_member_of_the_users(member):
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+def test_a_member_of_the_users(member, container):
     texts, Y = distinct_sets()
+    Y = container(Y)
     settings = FAST | {"blend": member, "max_epochs": 2, "early_stopping": True}
     model = LSTMTextClassifier(**settings).fit(texts, Y)
     assert model.blend_weights_[1] > 0
@@ -215,8 +257,13 @@ def test_scorers_of_scikit_learn():
     for scoring in ("accuracy", "f1_macro", "roc_auc", "average_precision", hamming):
         model = LSTMTextClassifier(**settings)
         assert np.isfinite(cross_val_score(model, texts, Y, cv=2, scoring=scoring)).all()
-        early = model.set_params(early_stopping=True, scoring=scoring).fit(texts, Y)
-        assert len(early.validation_scores_) == 1
+        model.set_params(early_stopping=True, scoring=scoring, calibrate=False, blend=None)
+        held_out = {"X_val": texts[200:], "y_val": Y[200:]}
+        model.fit(texts[:200], Y[:200], **held_out)
+        score = get_scorer(scoring) if isinstance(scoring, str) else scoring
+        expected = score(model, texts[200:], Y[200:])
+        assert model.validation_scores_ == [pytest.approx(expected, abs=1e-6)]
+        model.fit(texts, sparse.csr_array(Y))
 
 
 def test_scorers_of_two_labels_are_those_of_both():

@@ -176,12 +176,12 @@ def test_names_of_columns_are_whole_numbers_or_strings():
         (
             np.array([[0, 1], [2, 0]]),
             "y must hold 0 and 1 only where it has several columns; got 2 in row 1, column 0. For "
-            "numbers use LSTMTextRegressor; for one class a text give one column.",
+            f"numbers use LSTMTextRegressor. {BINARIZER}",
         ),
         (
             np.array([[0.0, np.nan]]),
             "y must hold 0 and 1 only where it has several columns; got nan in row 0, column 1. "
-            "For numbers use LSTMTextRegressor; for one class a text give one column.",
+            f"For numbers use LSTMTextRegressor. {BINARIZER}",
         ),
         (
             pd.DataFrame({"a": [1, 0], "b": [1, None]}, dtype="Int64"),
@@ -196,6 +196,16 @@ def test_names_of_columns_are_whole_numbers_or_strings():
         (
             pd.DataFrame(SETS, columns=["a", "a"]),
             "y must have columns of different names; got ['a', 'a'].",
+        ),
+        (
+            SETS.astype(complex),
+            "y must hold 0 and 1 only where it has several columns; got (1+0j) in row 0, column 0. "
+            + BINARIZER,
+        ),
+        (
+            SETS.astype(bytes),
+            "y must hold 0 and 1 only where it has several columns; got b'1' in row 0, column 0. "
+            + BINARIZER,
         ),
         (np.zeros((0, 2)), "y must hold a text and a label; got shape (0, 2)."),
         (np.zeros((2, 0)), "y must hold a text and a label; got shape (2, 0)."),
@@ -220,6 +230,7 @@ def test_what_are_not_label_sets(y, sentence):
         np.array([1, 2.5, 1], dtype=object),
         pd.Series([1, 2.5, 1], dtype="Float64", index=[7, 8, 9]),
         pl.Series([1.0, 2.5, 1.0]),
+        iter([1, 2.5, 1]),
     ],
     ids=lambda y: type(y).__name__,
 )
@@ -287,7 +298,12 @@ def test_tables_of_numbers_keep_their_shape():
             [1e200, 1.0],
             ValueError,
             "y[0] must be a finite number; got 1e+200, and numbers that are too large in 1 of 2 "
-            "places. Drop these rows.",
+            "places. Divide y by a number.",
+        ),
+        (
+            [[1, 2], [1]],
+            ValueError,
+            "y must have as many numbers for each text; got lists of different lengths.",
         ),
         (
             sparse.csr_array(SETS),

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import is_regressor
+from sklearn.ensemble import StackingRegressor, VotingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
@@ -44,7 +45,30 @@ def test_units_and_origin_of_y_do_not_matter():
 @pytest.mark.parametrize("blend", [None, "ngrams"])
 def test_a_constant_is_learnt(blend):
     model = LSTMTextRegressor(**FAST | {"blend": blend}).fit(ALL_TEXTS, np.full(40, 7.5))
-    np.testing.assert_allclose(model.predict(TEXTS), 7.5, atol=0.2)
+    assert model.predict(TEXTS).tolist() == [7.5] * 10
+    assert model.score(ALL_TEXTS, np.full(40, 7.5)) == 1.0
+
+
+def test_a_constant_column_does_not_change_the_others():
+    both = np.column_stack([STARS, np.full(40, 0.1)])
+    model = LSTMTextRegressor(**FAST | {"blend": "ngrams"}).fit(ALL_TEXTS, both)
+    alone = LSTMTextRegressor(**FAST | {"blend": "ngrams"}).fit(ALL_TEXTS, STARS)
+    assert model.member_[-1].alpha_ == pytest.approx(alone.member_[-1].alpha_, rel=0.02)
+    np.testing.assert_allclose(model.predict(TEXTS)[:, 1], 0.1, rtol=1e-14)
+
+
+def test_the_first_call_of_partial_fit_needs_different_numbers():
+    with pytest.raises(ValueError, match="y must hold different numbers at the first call to part"):
+        LSTMTextRegressor(**FAST).partial_fit(ALL_TEXTS[:1], STARS[:1])
+
+
+@pytest.mark.parametrize("scale", [1e-100, 1e15, 1e18, 1e100])
+def test_large_and_small_numbers_are_saved(scale, tmp_path):
+    model = LSTMTextRegressor(**FAST | {"blend": "ngrams"}).fit(ALL_TEXTS, STARS * scale)
+    model.save(tmp_path / "m")
+    loaded = LSTMTextRegressor.load(tmp_path / "m")
+    np.testing.assert_array_equal(loaded.predict(TEXTS), model.predict(TEXTS))
+    assert model.score(ALL_TEXTS, STARS * scale) > 0.8
 
 
 def test_the_prediction_is_the_weighted_sum_of_network_and_member():
@@ -65,10 +89,16 @@ def test_the_weights_minimise_the_loss_on_held_out_texts():
     held_out = {"X_val": texts[300:], "y_val": y[300:]}
     settings = FAST | {"blend": "ngrams", "max_epochs": 6}
     model = LSTMTextRegressor(**settings).fit(texts[:300], y[:300], **held_out)
-    # The member has seen none of them; so neither part can be better than both by much.
-    both = r2_score(y[300:], model.predict(texts[300:]))
-    n_grams = r2_score(y[300:], model.member_.predict(texts[300:]))
-    assert both > n_grams - 0.02
+    task = model.model_.task
+    network = compute_outputs(model.model_.network, model.model_.encode(texts[300:]))
+    member, targets = task.encode(model.member_.predict(texts[300:])), task.encode(y[300:])
+
+    def loss(weights):
+        return task.losses(weights[0] * network + weights[1] * member, targets).mean()
+
+    grid = [(a, b) for a in np.linspace(0, 1, 11) for b in np.linspace(0, 1, 11)]
+    # The penalty towards (0.2, 0.8) costs a little.
+    assert loss(model.blend_weights_) < min(map(loss, grid)) + 0.02
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error"])
@@ -91,7 +121,17 @@ def test_a_member_of_the_users():
     assert model.blend[-1].alpha == 5.0
 
 
-def test_a_classifier_as_member_is_refused_by_what_it_predicts():
+@pytest.mark.parametrize(
+    ("response", "match"),
+    [
+        (
+            np.ones((1, 2)),
+            "blend must predict as many numbers for each text as y has, 1; got an ar",
+        ),
+        (np.array([np.nan]), "blend must predict finite numbers; got NaN or infinity from Words"),
+    ],
+)
+def test_a_member_is_refused_in_fit_by_what_it_predicts(response, match):
     class Words:
         def get_params(self, deep=True):
             return {}
@@ -100,11 +140,26 @@ def test_a_classifier_as_member_is_refused_by_what_it_predicts():
             return self
 
         def predict(self, X):
-            return np.ones((len(X), 2))
+            return np.resize(response, (len(X), *response.shape[1:]))
 
     model = LSTMTextRegressor(**FAST | {"blend": Words()})
-    with pytest.raises(ValueError, match="what blend predicts must hold 1 numbers for each text"):
-        model.fit(ALL_TEXTS, STARS).predict(TEXTS)
+    with pytest.raises(ValueError, match=match):
+        model.fit(ALL_TEXTS, STARS)
+    assert not hasattr(model, "model_")
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        StackingRegressor([("a", Ridge()), ("b", Ridge())], cv=2),
+        VotingRegressor([("a", Ridge()), ("b", Ridge())]),
+    ],
+    ids=["stacking", "voting"],
+)
+def test_ensembles_as_members_take_weights(member):
+    texts, y = distinct_stars(100)
+    model = LSTMTextRegressor(**FAST | {"blend": make_pipeline(TfidfVectorizer(), member)})
+    assert model.fit(texts, y, sample_weight=np.arange(100) + 1.0).score(texts, y) > 0.5
 
 
 def test_scorers_stop_early_and_choose_in_a_search():
@@ -130,7 +185,7 @@ def test_later_calls_keep_mean_and_scale():
 def test_another_number_of_columns_later_is_refused():
     model = LSTMTextRegressor(**FAST).partial_fit(ALL_TEXTS, STARS)
     before = model.predict(TEXTS)
-    with pytest.raises(ValueError, match="y must hold 1 numbers for each text, as in the first fi"):
+    with pytest.raises(ValueError, match="y must have as many numbers for each text as y of the f"):
         model.partial_fit(ALL_TEXTS, np.column_stack([STARS, STARS]))
     np.testing.assert_array_equal(model.predict(TEXTS), before)
 

@@ -276,7 +276,7 @@ def _check_numbers(task: Regression) -> None:
     for array in (task.mean, task.scale):
         _require(array.dtype == np.float64 and array.shape == (len(task.mean),), "no scale of y")
         _require(bool((np.abs(array) <= LARGEST_NUMBER).all()), "no scale of y")
-    _require(len(task.scale) > 0 and bool((task.scale > 0).all()), "no scale of y")
+    _require(len(task.scale) > 0 and bool((task.scale >= 0).all()), "no scale of y")
     _require(task.error in ERRORS and type(task.is_flat) is bool, "another loss")
     _require(task.n_outputs == 1 or not task.is_flat, "another number of columns")
 

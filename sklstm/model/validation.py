@@ -69,7 +69,8 @@ class Validation:
         where = f"the {len(texts)} validation texts"
         if absent:
             where += f", which hold none of the classes {absent}"
-        remedy = "Use scoring=None, or give X_val and y_val with texts of every class."
+        others = "of every class" if hasattr(self.task, "classes") else "of different numbers"
+        remedy = f"Use scoring=None, or give X_val and y_val with texts {others}."
         try:
             score = self.scorer(self.task.as_estimator(outputs), texts, self.task.decode(targets))
             number = float(score)

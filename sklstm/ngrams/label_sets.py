@@ -46,8 +46,8 @@ class LinearLabelSets(ClassifierMixin, BaseEstimator):
             The features.
         y : array or sparse matrix of shape (n_texts, n_labels)
             1 where a text has a label, else 0.
-        sample_weight : array-like of shape (n_texts,) or None
-            Weight of each text.
+        sample_weight : array-like of shape (n_texts,) or (n_texts, n_labels), or None
+            Weight of each text, or of each text for each label.
 
         Returns
         -------
@@ -61,10 +61,12 @@ class LinearLabelSets(ClassifierMixin, BaseEstimator):
         self.ratio_coef_ = np.zeros_like(self.coef_)
         self.intercept_ = logit(shares)
         self.ratio_intercept_ = self.intercept_.copy()
-        for k, has in enumerate(indicator.T):
+        weights = np.ones(n_texts) if sample_weight is None else np.asarray(sample_weight)
+        weights = np.broadcast_to(weights.reshape(n_texts, -1), indicator.shape)
+        for k, (has, weight) in enumerate(zip(indicator.T, weights.T, strict=True)):
             if has.any() and not has.all():
-                logistic = clone(self.logistic).fit(X, has, sample_weight)
-                naive_bayes = clone(self.naive_bayes).fit(X, has, sample_weight)
+                logistic = clone(self.logistic).fit(X, has, weight)
+                naive_bayes = clone(self.naive_bayes).fit(X, has, weight)
                 self.coef_[k], self.intercept_[k] = logistic.coef_[0], logistic.intercept_[0]
                 self.ratio_coef_[k] = naive_bayes.coef_[0]
                 self.ratio_intercept_[k] = naive_bayes.intercept_[0]

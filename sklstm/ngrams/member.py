@@ -1,18 +1,24 @@
-"""The member of a blend: a classifier of raw texts that is pooled with the network."""
+"""The member of a blend: an estimator of raw texts that is pooled with the network."""
 
 import numpy as np
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.ensemble import StackingClassifier, VotingClassifier
+from sklearn.ensemble import (
+    StackingClassifier,
+    StackingRegressor,
+    VotingClassifier,
+    VotingRegressor,
+)
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
+from sklstm.ngrams.label_sets import LinearLabelSets
 from sklstm.ngrams.linear import make_ngram_member
 from sklstm.tasks.protocol import Task
 from sklstm.text.examples import Examples
 
 # These pass weights on to their members, whatever these are.
-ENSEMBLES = (VotingClassifier, StackingClassifier)
+ENSEMBLES = (VotingClassifier, StackingClassifier, VotingRegressor, StackingRegressor)
 
 
 def choose_member(blend, vectorizer, task: Task):
@@ -49,9 +55,16 @@ def fit_member(estimator, examples: Examples, task: Task):
     ValueError
         If the weights differ and the estimator takes none, or it cannot be fitted to these texts.
     """
-    weights, weighted = examples.weights, {}
+    weights, weighted = task.weigh_for_member(examples.targets, examples.weights), {}
+    last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    if weights.ndim == 2 and not isinstance(last, LinearLabelSets):
+        raise ValueError(
+            "blend must be 'ngrams' or None with class_weight of label sets, since estimators of "
+            f"scikit-learn take one weight a text; got {type(estimator).__name__}. Give the "
+            "weights to its own class_weight instead."
+        )
     if np.ptp(weights) > 0:
-        weighted[_name_of_weights(estimator)] = weights / weights.mean()
+        weighted[_name_of_weights(estimator, task)] = weights / weights.mean(axis=0)
     fresh = clone(estimator)
     try:
         # The weights are passed by the names below, whatever the user's own code is routed by.
@@ -59,8 +72,8 @@ def fit_member(estimator, examples: Examples, task: Task):
             return fresh.fit(examples.texts, task.decode(examples.targets), **weighted)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            "blend must be an estimator that can be fitted to these raw texts, such as "
-            "make_pipeline(CountVectorizer(), MultinomialNB()); got the error "
+            f"blend must be an estimator that can be fitted to these raw texts, such as "
+            f"{task.example}; got the error "
             f"{str(error).partition(chr(10))[0]!r} from {type(estimator).__name__}. Give another "
             "one, or blend=None."
         ) from error
@@ -69,7 +82,13 @@ def fit_member(estimator, examples: Examples, task: Task):
 def ask_member(member, texts: list[str], task: Task) -> np.ndarray:
     """Return the outputs (n_texts, n_outputs) that say what a fitted member predicts."""
     response = getattr(member, task.response_method)(texts)
-    return task.read_response(response, getattr(member, "classes_", None))
+    outputs = task.read_response(response, getattr(member, "classes_", None))
+    if not np.isfinite(outputs).all():
+        raise ValueError(
+            f"blend must predict finite numbers; got NaN or infinity from {type(member).__name__}. "
+            f"Give another one, such as {task.example}."
+        )
+    return outputs
 
 
 def fit_and_validate(
@@ -103,14 +122,16 @@ def fit_and_validate(
     if estimator is None or len(np.unique(train.targets, axis=0)) < 2:
         return None, None
     if held_out is None:
-        return fit_member(estimator, everything, task), None
+        fitted = fit_member(estimator, everything, task)
+        ask_member(fitted, everything.texts[:1], task)  # so that its errors come now
+        return fitted, None
     fitted = fit_member(estimator, train, task)
     outputs = ask_member(fitted, held_out.texts, task)
     saw_all = len(train.texts) == len(everything.texts)
     return fitted if saw_all else fit_member(estimator, everything, task), outputs
 
 
-def _name_of_weights(estimator) -> str:
+def _name_of_weights(estimator, task: Task) -> str:
     """Return the argument of ``fit`` that takes the weights of texts."""
     if _takes_weights(estimator):
         return "sample_weight"
@@ -120,7 +141,8 @@ def _name_of_weights(estimator) -> str:
             return f"{name}__sample_weight"
     raise ValueError(
         "blend must be an estimator whose fit takes sample_weight, since texts or classes have "
-        f"different weights; got {estimator!r}. Give another one, or blend=None."
+        f"different weights; got {estimator!r}. Give another one, such as {task.example}, or "
+        "blend=None."
     )
 
 

@@ -5,6 +5,8 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.linear_model import Ridge
 from sklearn.utils.validation import check_is_fitted
 
+from sklstm.tasks.regression import as_columns, mean_and_scale
+
 # From the strongest, which is fitted fastest; weaker ones are tried as long as they are better. A
 # parabola through the best three says what lies between.
 PENALTIES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
@@ -24,8 +26,10 @@ class ValidatedRidge(RegressorMixin, BaseEstimator):
     ----------
     alpha_ : float
         The penalty.
+    mean_, scale_ : ndarray of shape (n_numbers,)
+        Mean and standard deviation of each column of y.
     coef_ : ndarray of shape (n_numbers, n_features)
-        What a feature's value adds to each number.
+        What a feature's value adds to each number, in standard deviations.
     intercept_ : ndarray of shape (n_numbers,)
         What is added to them for every text.
 
@@ -52,8 +56,10 @@ class ValidatedRidge(RegressorMixin, BaseEstimator):
         self : ValidatedRidge
         """
         y = np.asarray(y, dtype=np.float64)
-        columns = y[:, None] if y.ndim == 1 else y
+        columns = as_columns(y)
         weights = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
+        self.mean_, self.scale_ = mean_and_scale(columns, weights)
+        columns = (columns - self.mean_) / np.where(self.scale_ > 0, self.scale_, 1.0)
         self.alpha_ = _choose_penalty(X, columns, weights)
         ridge = Ridge(alpha=self.alpha_).fit(X, columns, sample_weight=weights)
         self.coef_, self.intercept_ = np.atleast_2d(ridge.coef_), np.atleast_1d(ridge.intercept_)
@@ -73,7 +79,7 @@ class ValidatedRidge(RegressorMixin, BaseEstimator):
         numbers : ndarray of shape (n_texts,) or (n_texts, n_numbers), as y was
         """
         check_is_fitted(self)
-        numbers = X @ self.coef_.T + self.intercept_
+        numbers = (X @ self.coef_.T + self.intercept_) * self.scale_ + self.mean_
         return numbers[:, 0] if self.is_flat_ else numbers
 
 
@@ -100,8 +106,7 @@ def _score(X, columns, weights, alpha) -> float:
     probes = np.random.default_rng(0).choice([-1.0, 1.0], size=(len(columns), N_PROBES))
     ridge = Ridge(alpha=alpha).fit(X, np.hstack([columns, probes / roots]), sample_weight=weights)
     fitted, n_numbers = ridge.predict(X), columns.shape[1]
-    scale = columns.std(axis=0)
-    residuals = (columns - fitted[:, :n_numbers]) * roots / np.where(scale > 0, scale, 1.0)
+    residuals = (columns - fitted[:, :n_numbers]) * roots
     trace = (probes * roots * fitted[:, n_numbers:]).sum() / N_PROBES
     # Not 0, so that it has a logarithm, also where y is constant.
     return max((residuals**2).sum(), TINY) / max(len(columns) - trace, TINY) ** 2

@@ -9,6 +9,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import Bunch
 
+from sklstm.labels import LARGEST_NUMBER
 from sklstm.ngrams.label_sets import LinearLabelSets
 from sklstm.ngrams.linear import make_ngram_member
 from sklstm.ngrams.naive_bayes import NaiveBayesLogisticRegression
@@ -21,7 +22,7 @@ LEARNT = {
     LogisticRegression: ("coef_", "intercept_", "n_iter_"),
     NaiveBayesLogisticRegression: ("coef_", "intercept_"),
     LinearLabelSets: ("coef_", "intercept_", "ratio_coef_", "ratio_intercept_"),
-    ValidatedRidge: ("coef_", "intercept_", "alpha_", "is_flat_"),
+    ValidatedRidge: ("coef_", "intercept_", "mean_", "scale_", "alpha_", "is_flat_"),
 }
 #: The kind of y by the linear model of it.
 KINDS = {
@@ -29,6 +30,8 @@ KINDS = {
     LinearLabelSets: "label sets",
     ValidatedRidge: "numbers",
 }
+#: Those that have one number for each column of y.
+ONE_A_COLUMN = ("intercept_", "mean_", "scale_")
 # Sums of the products of two such numbers are finite.
 MOST = 1e15
 
@@ -111,12 +114,12 @@ def _load_voting(linear: VotingClassifier, state: dict, n_features: int) -> None
 def _load_columns(linear, state: dict, n_features: int) -> None:
     """Give a model of label sets or numbers its coefficients, one row a label or number."""
     n_columns = len(state["intercept_"])
-    shapes = {"coef_": (n_columns, n_features), "intercept_": (n_columns,)}
+    shapes = {"coef_": (n_columns, n_features)} | dict.fromkeys(ONE_A_COLUMN, (n_columns,))
     for name in LEARNT[type(linear)]:
         value, shape = state[name], shapes.get(name.removeprefix("ratio_"))
         if shape is not None:
             _check(isinstance(value, np.ndarray) and value.shape == shape, "other coefficients")
-            _check_numbers(value)
+            _check_numbers(value, LARGEST_NUMBER if name in ("mean_", "scale_") else MOST)
         setattr(linear, name, value)
     if isinstance(linear, LinearLabelSets):
         linear.classes_ = np.arange(n_columns)
@@ -166,8 +169,8 @@ def _load_member(member, learnt: dict, n_classes: int, n_features: int):
     return member
 
 
-def _check_numbers(array: np.ndarray) -> None:
-    usable = array.dtype.kind in "fi" and float(np.abs(array).max(initial=0)) <= MOST
+def _check_numbers(array: np.ndarray, most: float = MOST) -> None:
+    usable = array.dtype.kind in "fi" and float(np.abs(array).max(initial=0)) <= most
     _check(usable, "numbers that are not finite, or too large to use")
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from sklstm.labels import LabelSets
 from sklstm.tasks.predicted import PredictedClasses
-from sklstm.tasks.protocol import SMALLEST_PROBABILITY, WRONG_KIND
+from sklstm.tasks.protocol import SMALLEST_PROBABILITY, describe_wrong_kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +31,7 @@ class Multiclass:
     class_weights: np.ndarray | None = None
     kind = "one class a text"
     response_method = "predict_proba"
+    example = "make_pipeline(CountVectorizer(), MultinomialNB())"
 
     @classmethod
     def of(cls, labels: np.ndarray, *, label_smoothing: float = 0.0, name: str = "y"):
@@ -62,7 +63,7 @@ class Multiclass:
             If these are label sets, or a label is none of the classes.
         """
         if isinstance(labels, LabelSets):
-            raise ValueError(WRONG_KIND.format(name, self.kind, "label sets"))
+            raise ValueError(describe_wrong_kind(name, self.kind, "label sets"))
         unknown = np.setdiff1d(labels, self.classes)
         if len(unknown):
             raise ValueError(
@@ -119,6 +120,10 @@ class Multiclass:
     def weigh(self, targets):
         """Return the weight of each text's class."""
         return np.ones(len(targets)) if self.class_weights is None else self.class_weights[targets]
+
+    def weigh_for_member(self, targets, weights):
+        """Return the weights, which are those of the classes too."""
+        return weights
 
     def strata(self, targets, fraction):
         """Return the targets: a split keeps the classes in proportion."""

@@ -10,7 +10,7 @@ from torch.nn import functional
 from sklstm.labels import LabelSets
 from sklstm.tasks.multiclass import read_weights
 from sklstm.tasks.predicted import PredictedClasses
-from sklstm.tasks.protocol import SMALLEST_PROBABILITY, WRONG_KIND
+from sklstm.tasks.protocol import SMALLEST_PROBABILITY, describe_wrong_kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,7 @@ class Multilabel:
     class_weights: np.ndarray | None = None
     kind = "label sets"
     response_method = "predict_proba"
+    example = "make_pipeline(TfidfVectorizer(), MultiOutputClassifier(LogisticRegression()))"
 
     @classmethod
     def of(cls, labels: LabelSets, *, label_smoothing: float = 0.0):
@@ -58,7 +59,7 @@ class Multilabel:
             If these are no label sets, or their columns are not those that are known.
         """
         if not isinstance(labels, LabelSets):
-            raise ValueError(WRONG_KIND.format(name, self.kind, "one class a text"))
+            raise ValueError(describe_wrong_kind(name, self.kind, "one class a text"))
         columns = labels.columns
         if labels.values.shape[1] != self.n_outputs:
             raise ValueError(
@@ -66,16 +67,16 @@ class Multilabel:
                 f"got {labels.values.shape[1]}. Give the same columns, or fit anew."
             )
         if columns is not None and columns.tolist() != self.classes.tolist():
+            remedy = "Reorder them" if set(columns) == set(self.classes) else "Rename them"
             raise ValueError(
                 f"{name} must have the columns {self.classes.tolist()}, in this order; "
-                f"got {columns.tolist()}. Choose them as {name}[list(clf.classes_)]."
+                f"got {columns.tolist()}. {remedy}, or give an array without names."
             )
         return labels.values
 
     def decode(self, targets):
-        """Return an indicator of whole numbers, sparse where the labels were."""
-        indicator = targets.astype(np.int64)
-        return sparse.csr_array(indicator) if self.is_sparse else indicator
+        """Return an indicator of whole numbers; not a sparse one, which few estimators take."""
+        return targets.astype(np.int64)
 
     def weighted(self, class_weight, targets):
         """Return the same task with weights of the labels where a text has them.
@@ -115,6 +116,12 @@ class Multilabel:
         """Return 1 for each text: ``class_weights`` are of labels, and part of the loss."""
         return np.ones(len(targets))
 
+    def weigh_for_member(self, targets, weights):
+        """Return the weights of texts, or (n, n_outputs) where labels have weights of their own."""
+        if self.class_weights is None:
+            return weights
+        return weights[:, None] * np.where(targets, self.class_weights, 1.0)
+
     def strata(self, targets, fraction):
         """Return the indicator: a split keeps each label in proportion."""
         return targets
@@ -130,12 +137,11 @@ class Multilabel:
     def loss(self, outputs, targets):
         """Return the sum over the labels of their logistic losses, (B,)."""
         smooth = targets.to(outputs.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
-        weights = self.class_weights
-        if weights is not None:
-            weights = outputs.new_tensor(weights)
-        losses = functional.binary_cross_entropy_with_logits(
-            outputs, smooth, reduction="none", pos_weight=weights
-        )
+        losses = functional.binary_cross_entropy_with_logits(outputs, smooth, reduction="none")
+        if self.class_weights is not None:
+            # Not torch's pos_weight, which would weigh the smoothed part of the other labels too.
+            weights = outputs.new_tensor(self.class_weights)
+            losses = losses * weights.where(targets, outputs.new_ones(()))
         return losses.sum(dim=1)
 
     def divergence(self, outputs, moved):
@@ -191,8 +197,9 @@ class Multilabel:
         return np.log(yes) - np.log1p(-yes)
 
     def decide(self, outputs):
-        """Return an indicator of the labels that are more probable than not."""
-        return self.decode(outputs > 0)
+        """Return an indicator of the labels that are more probable than not, sparse if y was."""
+        indicator = self.decode(outputs > 0)
+        return sparse.csr_array(indicator) if self.is_sparse else indicator
 
     def probabilities(self, outputs):
         """Return the probability of each label (n, n_outputs)."""
@@ -208,7 +215,7 @@ class Multilabel:
 
     def as_estimator(self, outputs):
         """Return a fitted classifier that predicts these outputs, for scorers."""
-        return PredictedClasses(self, outputs)
+        return PredictedClasses(replace(self, is_sparse=False), outputs)
 
 
 def _probability_of_yes(probabilities, classes) -> np.ndarray:

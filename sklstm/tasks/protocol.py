@@ -13,8 +13,6 @@ from torch import Tensor
 
 # A class that a member of a blend rules out is not impossible, and its logarithm must be finite.
 SMALLEST_PROBABILITY = 1e-6
-# What encode says of labels of another kind than those of the first fit.
-WRONG_KIND = "{} must hold {}, as in the first fit; got {}. Fit anew, with warm_start=False."
 
 
 class Task(Protocol):
@@ -28,6 +26,7 @@ class Task(Protocol):
 
     kind: str  # what y holds, in words
     response_method: str  # the method by which a member of a blend predicts
+    example: str  # a member, as a user would write it
 
     @property
     def n_outputs(self) -> int:
@@ -41,6 +40,9 @@ class Task(Protocol):
 
     def weigh(self, targets: np.ndarray) -> np.ndarray:
         """Return the weight (n,) of each text that follows from its target."""
+
+    def weigh_for_member(self, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the weights for a member of a blend: (n,), or (n, n_outputs) of single labels."""
 
     def strata(self, targets: np.ndarray, fraction: float) -> np.ndarray:
         """Return what a split that holds out this fraction keeps in proportion.
@@ -82,3 +84,11 @@ class Task(Protocol):
 
     def as_estimator(self, outputs: np.ndarray) -> BaseEstimator:
         """Return a fitted estimator that predicts these outputs, for scorers."""
+
+
+def describe_wrong_kind(name: str, kind: str, got: str) -> str:
+    """Return what is wrong with labels of another kind than those that are known."""
+    if name == "y":
+        remedy = "Start anew: fit with warm_start=False."
+        return f"y must hold {kind}, as in the first fit; got {got}. {remedy}"
+    return f"{name} must hold {kind}, as y does; got {got}."

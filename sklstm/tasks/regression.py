@@ -8,6 +8,8 @@ from sklstm.tasks.predicted import PredictedNumbers
 
 # Most strata that a split keeps in proportion: tenths of the texts, by their numbers.
 MOST_STRATA = 10
+# Relative size of what is no difference between numbers.
+ROUNDING = 10 * np.finfo(float).eps
 #: The losses of a number.
 ERRORS = ("squared_error", "absolute_error")
 
@@ -19,7 +21,8 @@ class Regression:
     Parameters
     ----------
     mean, scale : ndarray of shape (n_outputs,)
-        Mean and standard deviation of each column of y; the scale of a constant column is 1.
+        Mean and standard deviation of each column of y. The scale of a constant column is 0, so
+        that it is predicted exactly.
     error : {'squared_error', 'absolute_error'}
         The loss of a number.
     is_flat : bool
@@ -32,17 +35,12 @@ class Regression:
     is_flat: bool = True
     kind = "numbers"
     response_method = "predict"
+    example = "make_pipeline(TfidfVectorizer(), Ridge())"
 
     @classmethod
     def of(cls, numbers: np.ndarray, weights: np.ndarray, *, error: str = "squared_error"):
         """Return the task of checked numbers (n,) or (n, k) whose texts have these weights."""
-        columns = _as_columns(numbers)
-        weights = weights / weights.max()  # equal ones give the same bits as none
-        mean = np.average(columns, axis=0, weights=weights)
-        scale = np.sqrt(np.average((columns - mean) ** 2, axis=0, weights=weights))
-        # Of equal numbers the mean is rounded, and so is 0.
-        is_constant = scale <= 10 * np.finfo(float).eps * np.abs(mean)
-        return cls(mean, np.where(is_constant, 1.0, scale), error, numbers.ndim == 1)
+        return cls(*mean_and_scale(as_columns(numbers), weights), error, numbers.ndim == 1)
 
     @property
     def n_outputs(self) -> int:
@@ -55,15 +53,32 @@ class Regression:
         Raises
         ------
         ValueError
-            If there are more or fewer columns than are known.
+            If there are more or fewer columns than are known, or a column that was constant in the
+            first fit is not.
         """
-        columns = _as_columns(labels)
+        columns = as_columns(labels)
         if columns.shape[1] != self.n_outputs:
             raise ValueError(
-                f"{name} must hold {self.n_outputs} numbers for each text, as in the first fit; "
-                f"got {columns.shape[1]}."
+                f"{name} must have as many numbers for each text as y of the first fit, "
+                f"{self.n_outputs}; got {columns.shape[1]}."
             )
-        return (columns - self.mean) / self.scale
+        targets = self._standardise(columns)
+        moved = (self.scale == 0) & (targets != 0).any(axis=0)
+        if moved.any():
+            column = int(np.flatnonzero(moved)[0])
+            raise ValueError(
+                f"{name} must be constant in column {column}, as in the first fit, which found "
+                f"{self.mean[column]} only; got other numbers. Start anew: fit with "
+                "warm_start=False."
+            )
+        return targets
+
+    def _standardise(self, columns):
+        """Return numbers less the mean, divided by the scale; of constants, 0 if they are equal."""
+        distance = columns - self.mean
+        close = np.abs(distance) <= ROUNDING * np.abs(self.mean)
+        distance[(self.scale == 0) & close] = 0.0
+        return distance / np.where(self.scale > 0, self.scale, 1.0)
 
     def decode(self, targets):
         """Return the numbers (n,) or (n, n_outputs)."""
@@ -73,6 +88,10 @@ class Regression:
     def weigh(self, targets):
         """Return 1 for each text."""
         return np.ones(len(targets))
+
+    def weigh_for_member(self, targets, weights):
+        """Return the weights."""
+        return weights
 
     def strata(self, targets, fraction):
         """Return which tenth of the texts each is in, or which of fewer and larger parts.
@@ -128,7 +147,13 @@ class Regression:
         ValueError
             If it predicts more or fewer numbers.
         """
-        return self.encode(np.asarray(response, dtype=float), name="what blend predicts")
+        columns = as_columns(np.asarray(response, dtype=float))
+        if columns.shape[1:] != (self.n_outputs,):
+            raise ValueError(
+                f"blend must predict as many numbers for each text as y has, {self.n_outputs}; got "
+                f"an array of shape {np.shape(response)}. Give an estimator such as {self.example}."
+            )
+        return self._standardise(columns)
 
     def decide(self, outputs):
         """Return the numbers (n,) or (n, n_outputs)."""
@@ -139,6 +164,19 @@ class Regression:
         return PredictedNumbers(self, outputs)
 
 
-def _as_columns(numbers: np.ndarray) -> np.ndarray:
+def as_columns(numbers: np.ndarray) -> np.ndarray:
     """Return numbers as a table."""
     return numbers[:, None] if numbers.ndim == 1 else numbers
+
+
+def mean_and_scale(columns: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of each column; exactly 0 where it is constant."""
+    weights = weights / weights.max()  # equal ones give the same bits as none
+    mean = np.average(columns, axis=0, weights=weights)
+    distance = columns - mean
+    largest = np.abs(distance).max(axis=0)
+    # Of equal numbers the mean is rounded. The largest is taken out, since squares underflow.
+    is_constant = largest <= ROUNDING * np.abs(mean)
+    unit = np.where(is_constant, 1.0, largest)
+    scale = unit * np.sqrt(np.average((distance / unit) ** 2, axis=0, weights=weights))
+    return mean, np.where(is_constant, 0.0, scale)

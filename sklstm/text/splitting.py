@@ -90,4 +90,6 @@ def _hold_out_label_sets(group, indicator, fraction, rng):
         groups = of_label.indices[of_label.indptr[label] : of_label.indptr[label + 1]]
         place(groups[side[groups] < 0], lambda label=label: lacks[:, label])
     place(np.flatnonzero(side < 0), lambda: lacks_texts)
+    if side.all():  # something must be left to train on
+        side[rng.integers(n_groups)] = 0
     return side[group] == 1

@@ -96,9 +96,10 @@ class Report:
             name: validation.task.measure(part, examples.targets, examples.weights)
             for name, part in parts.items()
         }
-        self.line(
-            f"On the texts held out, with a temperature of {blend.temperature:.2f} for the network:"
-        )
+        line = "On the texts held out"
+        if blend.temperature != 1.0:
+            line += f", with a temperature of {blend.temperature:.2f} for the network"
+        self.line(f"{line}:")
         names = list(measured["network"])
         self.line(" ".join(["part    ", "weight".rjust(_WIDTH), *map(_right, names)]))
         weights = dict(zip(("network", "member"), blend.weights, strict=True))

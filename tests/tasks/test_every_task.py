@@ -1,6 +1,7 @@
 """What every task has: the same contract for classes, label sets and numbers."""
 
 import inspect
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ TASKS = {
     "two classes": make_task(2),
     "label sets": make_label_sets_task(),
     "weighted label sets": make_label_sets_task(class_weights=np.array([3.0, 0.5, 0.0])),
+    "smoothed label sets": make_label_sets_task(
+        class_weights=np.array([50.0, 1.0, 1.0]), label_smoothing=0.1
+    ),
     "numbers": make_numbers_task(),
     "absolute error": make_numbers_task(2, error="absolute_error"),
 }
@@ -40,12 +44,14 @@ def test_every_task_has_all_members_of_the_protocol(kind):
             assert [(p.name, p.kind, p.default) for p in theirs.values()] == [
                 (p.name, p.kind, p.default) for p in ours.values()
             ], name
-    assert set(Task.__annotations__) == {"kind", "response_method"}
+    assert set(Task.__annotations__) == {"kind", "response_method", "example"}
     assert isinstance(kind.response_method, str) and isinstance(kind.kind, str)
 
 
 def test_the_loss_in_torch_is_that_in_numpy(task):
     outputs, targets = draw_outputs(task)
+    if getattr(task, "label_smoothing", 0):
+        task = replace(task, label_smoothing=0.0)
     loss = task.loss(torch.from_numpy(outputs), torch.from_numpy(targets))
     np.testing.assert_allclose(loss.numpy(), task.losses(outputs, targets), rtol=0, atol=1e-12)
 
@@ -99,6 +105,8 @@ def test_labels_have_the_length_of_their_targets_and_weights(task):
     _, targets = draw_outputs(task)
     assert len(task.decode(targets)) == len(task.weigh(targets)) == len(targets)
     assert task.weigh(targets).tolist() == [1.0] * len(targets)
+    for_member = task.weigh_for_member(targets, np.ones(len(targets)))
+    assert for_member.shape in (targets.shape[:1], targets.shape)
 
 
 def test_an_estimator_of_outputs_predicts_what_the_task_decides(task):

@@ -125,10 +125,9 @@ def test_label_sets_are_refused_once_classes_are_known():
     sets = LabelSets(np.eye(2, dtype=bool), None, False)
     with pytest.raises(ValueError) as caught:
         make_task(2).encode(sets, name="y_val")
-    assert str(caught.value) == (
-        "y_val must hold one class a text, as in the first fit; got label sets. Fit anew, with "
-        "warm_start=False."
-    )
+    assert str(caught.value) == ("y_val must hold one class a text, as y does; got label sets.")
+    with pytest.raises(ValueError, match="as in the first fit; got label sets. Start anew: fit wi"):
+        make_task(2).encode(sets)
 
 
 def test_absent_classes_are_those_without_a_target():

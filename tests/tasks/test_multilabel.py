@@ -42,6 +42,18 @@ def test_weights_of_labels_multiply_the_loss_where_a_text_has_them():
     np.testing.assert_allclose(weighted, expected, rtol=1e-12)
 
 
+def test_weights_of_a_label_count_only_in_texts_that_have_it():
+    """Also with smoothing, which gives the other texts a little of the label."""
+    smooth = make_label_sets_task(label_smoothing=0.2)
+    weighted = make_label_sets_task(label_smoothing=0.2, class_weights=np.array([99.0, 1, 1]))
+    outputs, targets = map(torch.from_numpy, draw_outputs(smooth))
+    has = targets[:, 0]
+    assert has.any() and not has.all()
+    plain, heavy = smooth.loss(outputs, targets), weighted.loss(outputs, targets)
+    torch.testing.assert_close(heavy[~has], plain[~has])
+    assert (heavy[has] > 2 * plain[has]).any()
+
+
 def test_label_smoothing_moves_targets_towards_each_other():
     task = make_label_sets_task(label_smoothing=0.2)
     outputs, targets = draw_outputs(task)
@@ -77,9 +89,13 @@ def test_label_sets_come_back_as_they_were():
     assert targets.dtype == bool
     found = make_label_sets_task().decode(targets)
     assert found.dtype == np.int64 and found.tolist() == SETS.tolist()
-    found = make_label_sets_task(is_sparse=True).decode(targets)
+    task, outputs = make_label_sets_task(is_sparse=True), np.where(targets, 1.0, -1.0)
+    found = task.decide(outputs)
     assert sparse.issparse(found) and found.format == "csr"
     assert found.dtype == np.int64 and found.toarray().tolist() == SETS.tolist()
+    # Members and scorers are given dense labels, since few of them take others.
+    assert isinstance(task.decode(targets), np.ndarray)
+    assert isinstance(task.as_estimator(outputs).predict(["x"] * 4), np.ndarray)
 
 
 def test_other_columns_are_refused():
@@ -93,8 +109,8 @@ def test_other_columns_are_refused():
     with pytest.raises(ValueError) as caught:
         encode(task, pd.DataFrame(SETS, columns=["b", "a", "c"]))
     assert str(caught.value) == (
-        "y must have the columns ['a', 'b', 'c'], in this order; got ['b', 'a', 'c']. Choose them "
-        "as y[list(clf.classes_)]."
+        "y must have the columns ['a', 'b', 'c'], in this order; got ['b', 'a', 'c']. Reorder "
+        "them, or give an array without names."
     )
     with pytest.raises(ValueError, match="must hold label sets, as in the first fit; got one clas"):
         task.encode(np.array(["a", "b"]))

@@ -45,11 +45,26 @@ def test_weights_count_in_mean_and_scale():
 
 
 @pytest.mark.parametrize("number", [0.0, 0.1, -7.3, 1e12, 1e-12])
-def test_a_constant_has_the_scale_1(number):
+def test_a_constant_is_decoded_exactly(number):
     task = make(np.full(10, number))
-    assert task.scale.tolist() == [1.0]
-    np.testing.assert_allclose(task.encode(np.full(10, number)), 0, atol=1e-3)
-    np.testing.assert_allclose(task.decode(np.zeros((3, 1))), [number] * 3)
+    assert task.scale.tolist() == [0.0]
+    assert task.encode(np.full(10, number)).tolist() == [[0.0]] * 10
+    np.testing.assert_allclose(task.decode(np.array([[0.0], [0.3]])), [number] * 2, rtol=1e-15)
+
+
+def test_a_constant_that_is_none_later_is_refused():
+    with pytest.raises(ValueError) as caught:
+        make(np.full(10, 7.5)).encode(STARS)
+    assert str(caught.value) == (
+        "y must be constant in column 0, as in the first fit, which found 7.5 only; got other "
+        "numbers. Start anew: fit with warm_start=False."
+    )
+
+
+def test_numbers_so_small_that_their_squares_are_0():
+    task = make(STARS * 1e-200)
+    np.testing.assert_allclose(task.scale, STARS.std() * 1e-200)
+    np.testing.assert_allclose(task.decode(task.encode(STARS * 1e-200)), STARS * 1e-200)
 
 
 def test_small_differences_of_large_numbers_are_no_constant():
@@ -79,7 +94,7 @@ def test_another_number_of_columns_is_refused():
     with pytest.raises(ValueError) as caught:
         make_numbers_task(2).encode(STARS, name="y_val")
     assert str(caught.value) == (
-        "y_val must hold 2 numbers for each text, as in the first fit; got 1."
+        "y_val must have as many numbers for each text as y of the first fit, 2; got 1."
     )
 
 
@@ -116,5 +131,7 @@ def test_there_is_no_temperature_and_nothing_is_absent():
 def test_a_member_predicts_in_the_units_of_y():
     task = make(STARS)
     np.testing.assert_allclose(task.read_response(STARS.tolist(), None), task.encode(STARS))
-    with pytest.raises(ValueError, match="what blend predicts must hold 1 numbers for each text"):
+    with pytest.raises(
+        ValueError, match="blend must predict as many numbers for each text as y has, 1"
+    ):
         task.read_response(np.ones((4, 2)), None)

@@ -150,6 +150,14 @@ def test_labels_that_no_text_has_or_all_have():
     assert len(split(texts, none)[1]) == 40
 
 
+@pytest.mark.parametrize("texts", [["the same"] * 60, ["one", "other"] * 30])
+def test_something_is_left_to_train_on(texts):
+    indicator = np.arange(60)[:, None] % [2, 3] == 0
+    for seed in range(5):
+        rows, _ = split_rows(texts, indicator, fraction=0.9, rng=np.random.default_rng(seed))
+        assert len(rows) > 0
+
+
 def test_the_split_of_label_sets_follows_the_seed():
     texts, indicator = draw_sets(200)
     assert split(texts, indicator)[1].tolist() == split(texts, indicator)[1].tolist()
