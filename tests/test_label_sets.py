@@ -114,7 +114,7 @@ def test_labels_that_are_never_or_always_there():
 
 @pytest.mark.parametrize("blend", [None, "ngrams"])
 def test_weights_of_a_rare_label_find_it_and_nothing_else(blend):
-    """With the default label smoothing, of which a large weight must not make everything positive."""
+    """Also with label smoothing, by which a large weight must not make all texts positive."""
     texts, _ = distinct_sets(200)
     rare = np.arange(200) % 50 == 0
     texts = [
@@ -138,7 +138,7 @@ def test_the_n_grams_know_the_weights_of_labels():
         .member_.predict_proba(texts)
         for weights in (None, {2: 10.0})
     ]
-    assert members[1][:, 2].mean() > members[0][:, 2].mean() + 0.01
+    assert members[1][:, 2].mean() > 1.02 * members[0][:, 2].mean()
     np.testing.assert_allclose(members[1][:, :2], members[0][:, :2])
 
 

@@ -126,7 +126,7 @@ def test_a_member_of_the_users():
     [
         (
             np.ones((1, 2)),
-            "blend must predict as many numbers for each text as y has, 1; got an ar",
+            "blend must predict as many numbers for each text as y has, 1; got",
         ),
         (np.array([np.nan]), "blend must predict finite numbers; got NaN or infinity from Words"),
     ],

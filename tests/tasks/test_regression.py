@@ -131,7 +131,5 @@ def test_there_is_no_temperature_and_nothing_is_absent():
 def test_a_member_predicts_in_the_units_of_y():
     task = make(STARS)
     np.testing.assert_allclose(task.read_response(STARS.tolist(), None), task.encode(STARS))
-    with pytest.raises(
-        ValueError, match="blend must predict as many numbers for each text as y has, 1"
-    ):
+    with pytest.raises(ValueError, match="blend must predict as many numbers for each text"):
         task.read_response(np.ones((4, 2)), None)
