@@ -37,6 +37,7 @@ DOORS = {
 #: Modules over 400 lines, and why.
 LONG = {
     "classifier": "its docstrings: 45 parameters, each documented once",
+    "regressor": "its docstrings: 43 parameters, since none is made by code",
     "text.vectorizer": "its docstrings: the parameters and methods of a transformer",
 }
 
