@@ -1,6 +1,6 @@
 """
 Grid search, compared with Naive Bayes
-==============================
+======================================
 
 One search over two kinds of pipelines: the classifier is a step like any other, and so are the
 parameters of its vectorizer.

@@ -1,6 +1,6 @@
 """
 A language model, compared with n-grams
-===============================
+=======================================
 
 What an LSTM learns from texts without labels, next to what counting finds: perplexity of texts
 neither has seen, and texts that each writes. The n-gram models are NLTK's (``pip install nltk``);
