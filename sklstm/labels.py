@@ -2,8 +2,8 @@
 
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -20,7 +20,8 @@ _REMEDY_FOR_SETS = (
 )
 
 
-class LabelSets(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class LabelSets:
     """A checked indicator of labels."""
 
     values: np.ndarray  # (n_texts, n_labels) of bool
