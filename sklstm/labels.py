@@ -68,12 +68,7 @@ def check_label_sets(y, *, name: str = "y") -> LabelSets:
     """
     is_sparse = sparse.issparse(y)
     columns = getattr(y, "columns", None)
-    if is_sparse:
-        values = y.toarray()
-    elif hasattr(y, "to_numpy"):
-        values = np.asarray(y.to_numpy())
-    else:
-        values = np.asarray(y)
+    values = y.toarray() if is_sparse else np.asarray(_unwrap(y, name))
     if 0 in values.shape:
         raise ValueError(f"{name} must hold a text and a label; got shape {values.shape}.")
     if values.dtype.kind not in "biuf":
@@ -156,8 +151,9 @@ def check_numbers(y, *, name: str = "y") -> np.ndarray:
 
 def _read_numbers(y, name: str) -> np.ndarray:
     """Return y as an array of float64, of any shape."""
+    y = _unwrap(y, name)
     try:
-        values = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else _as_sequence(y))
+        values = np.asarray(y)
     except ValueError as error:  # numpy's, of lists of different lengths
         raise ValueError(
             f"{name} must have as many numbers for each text; got lists of different lengths."
@@ -177,8 +173,23 @@ def _read_numbers(y, name: str) -> np.ndarray:
     return values.astype(np.float64)
 
 
-def _as_sequence(y):
-    """Return what an iterator yields as a list; anything else as it is."""
+def _unwrap(y, name: str):
+    """Return the array behind a series, a frame or a masked array; what an iterator yields.
+
+    Raises
+    ------
+    ValueError
+        If values are masked.
+    """
+    if hasattr(y, "to_numpy"):
+        return y.to_numpy()
+    if isinstance(y, np.ma.MaskedArray):
+        if np.ma.is_masked(y):
+            raise ValueError(
+                f"{name} must have no masked values; got {int(np.ma.count_masked(y))} of {y.size}. "
+                "Drop these rows."
+            )
+        return y.data
     return list(y) if isinstance(y, Iterator) else y
 
 
@@ -252,15 +263,40 @@ def _plain_labels(labels: np.ndarray, name: str) -> np.ndarray:
     return labels
 
 
+def _refuse_type(labels: np.ndarray, name: str) -> None:
+    """Raise for labels of types that numpy or scikit-learn would change or do not know."""
+    first = labels.ravel()[:1].tolist()
+    if labels.dtype.kind == "c":  # the words in brackets are what scikit-learn's checks look for
+        raise ValueError(
+            f"{name} must hold labels that are str, bool or real numbers; got complex numbers "
+            f"(Complex data not supported), such as {first[0]!r:.40}."
+        )
+    is_bytes = labels.dtype.kind == "S" or isinstance(next(iter(first), None), bytes)
+    if is_bytes:
+        raise TypeError(
+            f"{name} must hold labels that are str, bool or numbers; got bytes, such as "
+            f"{first[0]!r:.40}. Decode them: label.decode('utf-8')."
+        )
+    if labels.dtype == object:
+        for position, label in enumerate(labels.ravel().tolist()):
+            if isinstance(label, str) and label.endswith("\0"):
+                raise ValueError(
+                    f"{name}[{position}] must not end in a null character, which arrays of numpy "
+                    f"drop; got {label!r:.40}. Give the label another name."
+                )
+
+
 def _label_array(y, name: str) -> np.ndarray:
     """Return y as a one-dimensional array."""
     if sparse.issparse(y):
         y = y.toarray()
     # Nullable dtypes become arrays of objects here, so that no missing value turns into a number.
-    if hasattr(y, "__array__") or hasattr(y, "to_numpy"):
-        labels = np.asarray(y.to_numpy() if hasattr(y, "to_numpy") else y)
-    else:  # as objects, since numpy would turn [1, "a"] into ["1", "a"]
-        labels = np.array(list(y), dtype=object)
+    y = _unwrap(y, name)
+    # Lists as objects, since numpy would turn [1, "a"] into ["1", "a"].
+    labels = np.asarray(y) if hasattr(y, "__array__") else np.array(list(y), dtype=object)
+    if labels.dtype.kind == "T":  # numpy's strings of any length, which scikit-learn does not know
+        labels = labels.astype(object)
+    _refuse_type(labels, name)
     if labels.shape[1:] == (1,):
         warnings.warn(
             "A column-vector y was passed when a 1d array was expected. Please change the shape "

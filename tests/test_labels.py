@@ -86,6 +86,41 @@ SETS = np.array([[1, 0], [0, 0], [1, 1]])
             f"each label; got (2, 2, 2). {BINARIZER}",
         ),
         (
+            np.ma.array([0, 1, 1], mask=[0, 1, 0]),
+            ValueError,
+            "y must have no masked values; got 1 of 3. Drop these rows.",
+        ),
+        (
+            np.array([1 + 1j, 2]),
+            ValueError,
+            "y must hold labels that are str, bool or real numbers; got complex numbers (Complex "
+            "data not supported), such as (1+1j).",
+        ),
+        (
+            np.array([b"a", b"b"]),
+            TypeError,
+            "y must hold labels that are str, bool or numbers; got bytes, such as b'a'. Decode "
+            "them: label.decode('utf-8').",
+        ),
+        (
+            [b"a", b"b"],
+            TypeError,
+            "y must hold labels that are str, bool or numbers; got bytes, such as b'a'. Decode "
+            "them: label.decode('utf-8').",
+        ),
+        (
+            ["a", "a\0"],
+            ValueError,
+            "y[1] must not end in a null character, which arrays of numpy drop; got 'a\\x00'. Give "
+            "the label another name.",
+        ),
+        (
+            np.array(3),
+            ValueError,
+            "y must have shape (n_texts,), or (n_texts, n_labels) with 0 and 1 in a column for "
+            f"each label; got (). {BINARIZER}",
+        ),
+        (
             np.array([object, object]),
             ValueError,
             "y must hold labels that are str, bool or numbers; got object (Unknown label type: "
@@ -98,6 +133,14 @@ def test_what_are_not_labels(y, error, sentence):
     with pytest.raises(error) as caught:
         check_labels(y)
     assert str(caught.value) == sentence
+
+
+def test_labels_in_unusual_arrays():
+    assert check_labels(np.ma.array([0, 1, 1])).tolist() == [0, 1, 1]
+    assert check_labels(iter(["a", "b"])).tolist() == ["a", "b"]
+    if hasattr(np.dtypes, "StringDType"):
+        found = check_labels(np.array(["a", "bc"], dtype=np.dtypes.StringDType()))
+        assert found.tolist() == ["a", "bc"] and found.dtype.kind == "U"
 
 
 def test_a_column_of_labels_warns_of_the_users_line(tiny):
@@ -207,6 +250,10 @@ def test_names_of_columns_are_whole_numbers_or_strings():
             "y must hold 0 and 1 only where it has several columns; got b'1' in row 0, column 0. "
             + BINARIZER,
         ),
+        (
+            np.ma.array(SETS, mask=SETS == 1),
+            "y must have no masked values; got 3 of 6. Drop these rows.",
+        ),
         (np.zeros((0, 2)), "y must hold a text and a label; got shape (0, 2)."),
         (np.zeros((2, 0)), "y must hold a text and a label; got shape (2, 0)."),
     ],
@@ -275,6 +322,11 @@ def test_tables_of_numbers_keep_their_shape():
             np.array([1j]),
             ValueError,
             "y must hold real numbers; got complex data (not supported).",
+        ),
+        (
+            np.ma.array([1.0, 2.0], mask=[0, 1]),
+            ValueError,
+            "y must have no masked values; got 1 of 2. Drop these rows.",
         ),
         (
             [1.0, np.nan, np.nan],
