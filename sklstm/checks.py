@@ -15,8 +15,10 @@ __all__ = [
     "RealNotInt",
     "StrOptions",
     "check_sample_weight",
+    "check_preprocessed",
     "check_same_length",
     "check_texts",
+    "check_tokens",
     "fit_context",
     "is_missing",
     "level_of_user",
@@ -124,6 +126,41 @@ def is_missing(value) -> bool:
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, float | np.floating) and not np.isfinite(value)
+
+
+def check_tokens(tokens, text: str, *, name: str) -> list[str]:
+    """Return the tokens that a function of the user's has made of a text, as a list.
+
+    Raises
+    ------
+    TypeError
+        If they are not all str. Other objects would be told from each other by identity, and so
+        be unknown in every text but their own.
+    """
+    if isinstance(tokens, str | bytes) or not isinstance(tokens, Iterable):
+        raise TypeError(
+            f"{name} must return a list of str; got {type(tokens).__name__} for the text "
+            f"{text!r:.40}."
+        )
+    tokens = list(tokens)
+    if not set(map(type, tokens)) <= {str}:
+        for token in tokens:
+            if not isinstance(token, str):
+                raise TypeError(
+                    f"{name} must return a list of str; got {type(token).__name__} ({token!r:.40}) "
+                    f"for the text {text!r:.40}. Return the words of such objects."
+                )
+    return tokens
+
+
+def check_preprocessed(result, text: str) -> str:
+    """Return what the user's preprocessor has made of a text, if that is a str."""
+    if not isinstance(result, str):
+        raise TypeError(
+            f"preprocessor must return a str; got {type(result).__name__} for the text "
+            f"{text!r:.40}."
+        )
+    return result
 
 
 def check_same_length(texts, y, *, names: tuple[str, str] = ("X", "y")) -> None:

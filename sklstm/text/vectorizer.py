@@ -10,7 +10,15 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.utils.validation import check_is_fitted
 
-from sklstm.checks import Interval, RealNotInt, StrOptions, check_texts, fit_context
+from sklstm.checks import (
+    Interval,
+    RealNotInt,
+    StrOptions,
+    check_preprocessed,
+    check_texts,
+    check_tokens,
+    fit_context,
+)
 from sklstm.text.reading import (
     BYTES_PER_ID,
     Cache,
@@ -351,8 +359,8 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         tokens : list of list of str
             At most ``max_length`` of each text; none of a text without any.
         """
-        analyze = self.build_analyzer()
-        return [self._shorten(list(analyze(text))) for text in check_texts(X, allow_empty=True)]
+        analyze = self._checked_analyzer()
+        return [self._shorten(analyze(text)) for text in check_texts(X, allow_empty=True)]
 
     def build_analyzer(self):
         """Return the function that turns a raw text into its list of tokens.
@@ -363,6 +371,13 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             From str to list of str.
         """
         return self._build_counter().build_analyzer()
+
+    def _checked_analyzer(self):
+        """Return the function from a text to its tokens, which checks what the user's returns."""
+        analyze = self.build_analyzer()
+        names = [name for name in ("analyzer", "tokenizer") if callable(getattr(self, name))]
+        name = names[0] if names else "build_analyzer"
+        return lambda text: check_tokens(analyze(text), text, name=name)
 
     def _build_counter(self):
         """Return the CountVectorizer that does the work on a single text."""
@@ -381,9 +396,11 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             raise ValueError(
                 f"token_pattern must be a regular expression; got {self.token_pattern!r} ({error})."
             ) from error
+        preprocess = counter.build_preprocessor()
         if self.preprocessor is None:
-            preprocess = counter.build_preprocessor()
             counter.set_params(preprocessor=lambda text: preprocess(replace_line_breaks(text)))
+        else:
+            counter.set_params(preprocessor=lambda text: check_preprocessed(preprocess(text), text))
         return counter
 
     def _build_reader(self, ids_of_token, *, shortens=False):
@@ -392,7 +409,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         With ``shortens``, ids that ``max_length`` takes away may be missing already.
         """
         if not self._splits_at_white_space():
-            return read_whole(self.build_analyzer(), ids_of_token)
+            return read_whole(self._checked_analyzer(), ids_of_token)
         counter = self._build_counter()
         preprocess, cut = counter.build_preprocessor(), counter.build_tokenizer()
         if self.stop_words is not None:

@@ -317,3 +317,60 @@ def test_bad_input_gets_a_sentence(parameters, texts, match):
 def test_inverse_transform_refuses_what_are_not_ids(ids, match):
     with pytest.raises(ValueError, match=match):
         SequenceVectorizer(max_features=16).fit(TEXTS).inverse_transform(ids)
+
+
+class Word:
+    """A token that is no str, as spaCy's are."""
+
+    def __init__(self, text):
+        self.text = text
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        (
+            {"tokenizer": lambda text: [Word(word) for word in text.split()]},
+            r"tokenizer must return a list of str; got Word \(.*\) for the text 'a b'. Return the "
+            "words of such objects.",
+        ),
+        (
+            {"tokenizer": lambda text: [["a"], "b"]},
+            r"tokenizer must .* got list \(\['a'\]\) for the",
+        ),
+        (
+            {"analyzer": lambda text: text},
+            "analyzer must return a list of str; got str for",
+        ),
+        ({"analyzer": lambda text: None}, "analyzer must return a list of str; got NoneType for"),
+        (
+            {"analyzer": lambda text: [b"a"]},
+            r"analyzer must return a list of str; got bytes",
+        ),
+        (
+            {"preprocessor": lambda text: None},
+            "preprocessor must return a str; got NoneType",
+        ),
+        (
+            {"preprocessor": str.encode},
+            "preprocessor must return a str; got bytes",
+        ),
+    ],
+    ids=["objects", "lists", "a str", "nothing", "bytes", "no text", "bytes of a text"],
+)
+@pytest.mark.filterwarnings("ignore:The parameter 'token_pattern' will not be used:UserWarning")
+def test_what_functions_of_the_users_return_is_checked(parameters, sentence):
+    for method in ("fit_transform", "tokenize"):
+        with pytest.raises(TypeError, match=sentence):
+            getattr(SequenceVectorizer(**parameters), method)(["a b"])
+
+
+@pytest.mark.filterwarnings("ignore:The parameter 'token_pattern' will not be used:UserWarning")
+def test_tokens_may_come_from_an_iterator_and_be_a_kind_of_str():
+    class Token(str):
+        __slots__ = ()
+
+    vectorizer = SequenceVectorizer(tokenizer=lambda text: map(Token, text.split()), min_df=1)
+    vectorizer.fit(["a b", "b c"])
+    assert {"a", "b", "c"} <= set(vectorizer.vocabulary_)
+    assert vectorizer.tokenize(["c a"]) == [["c", "a"]]
