@@ -189,6 +189,7 @@ VECTORIZERS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:vocabulary holds:UserWarning")
 @pytest.mark.parametrize("parameters", VECTORIZERS.values(), ids=VECTORIZERS)
 def test_a_vectorizer_of_the_users(tmp_path, parameters):
     vectorizer = SequenceVectorizer(**parameters)

@@ -30,7 +30,12 @@ from sklstm.text.reading import (
 )
 from sklstm.text.special_tokens import PADDING, SPECIAL_TOKENS, UNKNOWN
 from sklstm.text.tokenizers import TOKEN_PATTERN, replace_line_breaks
-from sklstm.text.vocabulary import check_vocabulary, choose_tokens, number_tokens
+from sklstm.text.vocabulary import (
+    check_vocabulary,
+    choose_tokens,
+    number_tokens,
+    warn_of_tokens_never_made,
+)
 
 
 class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
@@ -272,8 +277,12 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             Text ``k`` is ``ids[offsets[k]:offsets[k + 1]]``.
         """
         texts = check_texts(X)
+        analyze = self.build_analyzer()  # where scikit-learn warns of stop words
         if self.vocabulary is not None:
-            self.vocabulary_ = number_tokens(check_vocabulary(self.vocabulary))
+            tokens = check_vocabulary(self.vocabulary)
+            if isinstance(self.analyzer, str) and self.tokenizer is None:
+                warn_of_tokens_never_made(tokens, analyze)
+            self.vocabulary_ = number_tokens(tokens)
             return self.transform_ragged(texts)
         n_special = len(SPECIAL_TOKENS)
         tokens, texts_read = self._read_all(texts)

@@ -1,11 +1,13 @@
 """Which tokens get an id: chosen by their frequency, or given by the user."""
 
 import numbers
-from collections.abc import Mapping, Set
+import warnings
+from collections.abc import Callable, Mapping, Set
 
 import numpy as np
 from scipy import sparse
 
+from sklstm.checks import level_of_user
 from sklstm.text.special_tokens import SPECIAL_TOKENS
 
 # From this number of texts on, ``min_df="auto"`` leaves out tokens that occur in one text only.
@@ -111,3 +113,17 @@ def check_vocabulary(vocabulary) -> list[str]:
             f"of which {len(set(keys))} differ."
         )
     return tokens
+
+
+def warn_of_tokens_never_made(tokens: list[str], analyze: Callable[[str], list[str]]) -> None:
+    """Warn of tokens that no text can give, since reading them gives others."""
+    never = [token for token in tokens if token not in analyze(token)]
+    if never:
+        first = str(never[0])
+        warnings.warn(
+            f"vocabulary holds {len(never)} of {len(tokens)} tokens that no text can give, such as "
+            f"{first!r:.40}, of which the vectorizer makes {analyze(first)[:5]}. Write them as it "
+            "does.",
+            UserWarning,
+            stacklevel=level_of_user(),
+        )

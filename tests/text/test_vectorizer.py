@@ -374,3 +374,28 @@ def test_tokens_may_come_from_an_iterator_and_be_a_kind_of_str():
     vectorizer.fit(["a b", "b c"])
     assert {"a", "b", "c"} <= set(vectorizer.vocabulary_)
     assert vectorizer.tokenize(["c a"]) == [["c", "a"]]
+
+
+def test_tokens_that_no_text_can_give_are_warned_of():
+    vocabulary = ["good", "Bad", "New York", "don't"]
+    with pytest.warns(UserWarning) as caught:
+        SequenceVectorizer(vocabulary=vocabulary).fit(["a good one"])
+    (warning,) = caught
+    assert str(warning.message) == (
+        "vocabulary holds 3 of 4 tokens that no text can give, such as 'Bad', of which the "
+        "vectorizer makes ['bad']. Write them as it does."
+    )
+    assert warning.filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SequenceVectorizer(vocabulary=vocabulary, analyzer=str.split).fit(["a good one"])
+        SequenceVectorizer(vocabulary=["good", "Bad"], lowercase=False).fit(["a good one"])
+
+
+@pytest.mark.parametrize("stop_words", [["The"], ["good", "ONE"]])
+def test_stop_words_that_no_text_can_give_are_warned_of(stop_words):
+    """By scikit-learn, in its words."""
+    with pytest.warns(UserWarning, match="Your stop_words may be inconsistent with your prep"):
+        SequenceVectorizer(stop_words=stop_words).fit(["a good one"])
+    with pytest.warns(UserWarning, match="Your stop_words may be inconsistent with your prep"):
+        CountVectorizer(stop_words=stop_words).fit(["a good one"])
