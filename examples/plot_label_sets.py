@@ -29,7 +29,7 @@ print(train_texts[0], "|", [name for name in labels if train_labels.iloc[0][name
 # ``predict`` returns an indicator like ``y``, ``predict_proba`` the probability of each label. They
 # do not add up to 1. ``classes_`` are the names of the columns.
 
-clf = LSTMTextClassifier(max_epochs=8, random_state=0, verbose=1).fit(train_texts, train_labels)
+clf = LSTMTextClassifier(max_epochs=5, random_state=0, verbose=1).fit(train_texts, train_labels)
 predicted = clf.predict(test_texts)
 print(classification_report(test_labels, predicted, target_names=clf.classes_, zero_division=1))
 

@@ -30,7 +30,7 @@ print(f"2 ** {train_y[0]:.1f} words |", train_texts[0], "...")
 # ---------------
 # ``y`` is standardised inside, so its units do not matter.
 
-reg = LSTMTextRegressor(max_epochs=8, random_state=0, verbose=1).fit(train_texts, train_y)
+reg = LSTMTextRegressor(max_epochs=5, random_state=0, verbose=1).fit(train_texts, train_y)
 ridge = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), RidgeCV(np.logspace(-1, 2, 7)))
 ridge.fit(train_texts, train_y)
 for name, model in (("LSTMTextRegressor", reg), ("TF-IDF + ridge regression", ridge)):
