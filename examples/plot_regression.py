@@ -9,7 +9,7 @@ docstring how long the docstring is.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import RidgeCV
+from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error, r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
@@ -31,7 +31,7 @@ print(f"2 ** {train_y[0]:.1f} words |", train_texts[0], "...")
 # ``y`` is standardised inside, so its units do not matter.
 
 reg = LSTMTextRegressor(max_epochs=5, random_state=0, verbose=1).fit(train_texts, train_y)
-ridge = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), RidgeCV(np.logspace(-1, 2, 7)))
+ridge = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), Ridge())
 ridge.fit(train_texts, train_y)
 for name, model in (("LSTMTextRegressor", reg), ("TF-IDF + ridge regression", ridge)):
     predicted = model.predict(test_texts)
