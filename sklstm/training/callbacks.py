@@ -281,6 +281,10 @@ class Unfreezing(Callback):
         self.weights_ = None
 
 
+def _say_nothing(text: str) -> None:
+    """Print nothing, where skorch would print."""
+
+
 class EarlyStoppingAfterUnfreezing(EarlyStopping):
     """skorch's EarlyStopping, which ignores epochs before all of the network is trained.
 
@@ -299,6 +303,7 @@ class EarlyStoppingAfterUnfreezing(EarlyStopping):
             patience=patience,
             threshold=threshold,
             threshold_mode=threshold_mode,
+            sink=_say_nothing,  # the report of the fit says why it ended
         )
         self.n_stages = n_stages
 
