@@ -110,7 +110,10 @@ def format_row(row):
 
 def read_table(path, text_column, label_column):
     """Return texts and labels of a CSV file, also compressed."""
-    import pandas as pd  # only for files: the plain demonstration needs no extra package
+    try:
+        import pandas as pd  # only for files: the plain demonstration needs no extra package
+    except ImportError:
+        raise SystemExit("Files are read with pandas: pip install pandas.") from None
 
     table = pd.read_csv(path, keep_default_na=False, dtype={label_column: str})
     for column in (text_column, label_column):

@@ -8,7 +8,13 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklstm.checks import check_texts, fit_context
-from sklstm.labels import LabelSets, check_label_sets, check_labels, holds_label_sets
+from sklstm.labels import (
+    LabelSets,
+    check_label_sets,
+    check_labels,
+    find_shape,
+    holds_label_sets,
+)
 from sklstm.model.sentences import check_reads_sentences, predict_sentences
 from sklstm.parameters import constrain
 from sklstm.tasks.multiclass import Multiclass
@@ -554,7 +560,7 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
                 )
             return known
         labels = check_labels(classes, name="classes")
-        n_columns = check_label_sets(y).values.shape[1] if are_sets else None
+        n_columns = find_shape(y)[1] if are_sets else None
         if are_sets and not len(np.unique(labels)) == len(labels) == n_columns:
             raise ValueError(
                 f"classes must name the {n_columns} columns of y, each by a name of its own; got "

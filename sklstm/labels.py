@@ -35,11 +35,11 @@ class LabelSets:
 
 def holds_label_sets(y) -> bool:
     """Whether y has several columns: a label a column, instead of one class a text."""
-    shape = _find_shape(y)
+    shape = find_shape(y)
     return len(shape) == 2 and shape[1] != 1
 
 
-def _find_shape(y) -> tuple:
+def find_shape(y) -> tuple:
     """Return the shape of y; of lists of numbers of one length, that of the array they make."""
     if hasattr(y, "shape"):
         return tuple(y.shape)

@@ -74,7 +74,7 @@ def main():
         "n-grams only": lambda model: predict(ngrams_alone(model)),
     }
     table.add("LSTMTextClassifier", ours, parts, measure)
-    table.add("OneVsRestClassifier(LSTMTextClassifier())", one_each, {"": predict}, measure)
+    table.add("OneVsRestClassifier of these", one_each, {"": predict}, measure)
 
 
 def split(rows):

@@ -74,8 +74,8 @@ class Table:
         cells = [f"– {part}" if part else name, str(len(rows))]
         for score in scores:
             values = [row["scores"][score] for row in rows]
-            spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-            cells.append(f"{np.mean(values):.3f}{spread}")
+            spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
+            cells.append(f"{np.mean(values):.4f}{spread}")
         seconds = "" if part else f"{np.median([row['fit_s'] for row in rows]):.0f}"
         print(join([*cells, seconds]), flush=True)
 

@@ -6,6 +6,8 @@ from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
+from sklstm.ngrams.naive_bayes import mark_features
+
 
 class LinearLabelSets(ClassifierMixin, BaseEstimator):
     """For each label the mean of two probabilities: of a logistic regression, and of NB-SVM.
@@ -85,10 +87,8 @@ class LinearLabelSets(ClassifierMixin, BaseEstimator):
         probabilities : ndarray of shape (n_texts, n_labels)
         """
         check_is_fitted(self)
-        X = sparse.csr_array(X)
-        has = sparse.csr_array((np.ones(len(X.indices)), X.indices, X.indptr), shape=X.shape)
         odds = X @ self.coef_.T + self.intercept_
-        ratio_odds = has @ self.ratio_coef_.T + self.ratio_intercept_
+        ratio_odds = mark_features(X) @ self.ratio_coef_.T + self.ratio_intercept_
         return (expit(odds) + expit(ratio_odds)) / 2
 
     def predict(self, X):

@@ -86,9 +86,7 @@ class NaiveBayesLogisticRegression(ClassifierMixin, BaseEstimator):
         decision : ndarray of shape (n_texts, n_classes), or (n_texts,) with two classes
         """
         check_is_fitted(self)
-        X = sparse.csr_array(X)
-        has = sparse.csr_array((np.ones(len(X.indices)), X.indices, X.indptr), shape=X.shape)
-        decision = has @ self.coef_.T + self.intercept_
+        decision = mark_features(X) @ self.coef_.T + self.intercept_
         return decision if len(self.classes_) > 2 else decision[:, 0]
 
     def predict_proba(self, X):
@@ -125,6 +123,12 @@ class NaiveBayesLogisticRegression(ClassifierMixin, BaseEstimator):
         """
         decision = self.decision_function(X)
         return self.classes_[decision.argmax(axis=1) if decision.ndim == 2 else 1 * (decision > 0)]
+
+
+def mark_features(X):
+    """Return 1 for each feature that a text has, whatever its value, as a csr_array."""
+    X = sparse.csr_array(X)
+    return sparse.csr_array((np.ones(len(X.indices)), X.indices, X.indptr), shape=X.shape)
 
 
 def count_log_ratios(X, belongs, weights, *, alpha):

@@ -19,8 +19,9 @@ from sklstm.training.interruption import report_interruption
 from sklstm.training.loop import build_net, read_moments, train
 from sklstm.training.reporting import Report
 from sklstm.training.schedule import count_epochs
-from sklstm.training.settings import Trained, TrainingSettings
+from sklstm.training.settings import TrainingSettings
 from sklstm.training.start import Fresh
+from sklstm.training.trained import Trained
 
 
 class Fitting:

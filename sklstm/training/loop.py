@@ -14,7 +14,8 @@ from sklstm.text.windows import TrainingWindows, WindowBatch
 from sklstm.training.callbacks import PREFIX
 from sklstm.training.fine_tuning import list_rates
 from sklstm.training.optimizer import LazyAdamW
-from sklstm.training.settings import Trained, TrainingSettings
+from sklstm.training.settings import TrainingSettings
+from sklstm.training.trained import Trained
 
 #: The optimiser's moments, by the name of the weight they belong to.
 Moments = dict[str, dict[str, Tensor]]

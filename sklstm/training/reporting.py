@@ -1,6 +1,6 @@
 """What ``verbose`` shows of a fit: each epoch of the network, why it ended, and the blend.
 
-Each line goes to the logger ``sklstm`` and, from ``verbose=1`` on, to the standard output.
+From ``verbose=1`` on, each line goes to the standard output and to the logger ``sklstm``.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import sys
 
 from sklstm.model.blending import Blend, pool
 from sklstm.model.validation import Validation
-from sklstm.training.settings import Trained
+from sklstm.training.trained import Trained
 
 LOGGER = logging.getLogger("sklstm")
 # What skorch and our own callbacks record for themselves.

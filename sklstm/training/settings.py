@@ -1,7 +1,6 @@
-"""How a network is trained, whatever the estimator, and what a training leaves."""
+"""How a network is trained, whatever the estimator."""
 
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,3 @@ class TrainingSettings:
             early_stopping=False,
             continues=True,
         )
-
-
-class Trained(NamedTuple):
-    """What a training leaves, apart from the weights."""
-
-    history: list[dict]  # what was recorded of each epoch, of earlier trainings too
-    callbacks: list[tuple]  # the user's, as (name, callback)
-    interrupted: bool  # whether the user ended it by Ctrl-C
-    n_new: int  # epochs of this training
