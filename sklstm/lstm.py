@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from sklstm.kernels import lstm_layer
 from sklstm.kernels.cells import CELLS, check_cell
 from sklstm.kernels.contract import Inputs
-from sklstm.kernels.dispatch import can_be_fused, check_backend, tabulate
+from sklstm.kernels.dispatch import check_backend, gains_from_bfloat16, tabulate
+from sklstm.kernels.transfer import generator_on, send
 
 
 class LSTM(nn.Module):
@@ -159,6 +160,11 @@ class LSTM(nn.Module):
                     self._reset_parameter(name, getattr(self, name + suffix))
 
     def _reset_parameter(self, name, parameter):
+        if self.generator is not None and self.generator.device != parameter.device:
+            drawn = torch.empty_like(parameter, device=self.generator.device)
+            self._reset_parameter(name, drawn)
+            parameter.copy_(drawn)
+            return
         cell = CELLS[self.cell]
         if name == "weight_ih":
             nn.init.xavier_uniform_(parameter, generator=self.generator)
@@ -194,7 +200,7 @@ class LSTM(nn.Module):
         output, last = self._run(x, hx, lengths, None, need_last=True)
         if lengths is not None:
             step = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
-            output = torch.where((step < lengths.to(x.device)).unsqueeze(2), output, 0.0)
+            output = torch.where((step < send(lengths, x.device)).unsqueeze(2), output, 0.0)
         return output.transpose(0, 1) if self.batch_first else output, last
 
     def states(
@@ -284,7 +290,7 @@ class LSTM(nn.Module):
         if self.zoneout == 0:
             return {}
         if not self.training:
-            return dict.fromkeys(names, like.new_tensor(self.zoneout).expand(shape))
+            return dict.fromkeys(names, like.new_full((), self.zoneout).expand(shape))
         return {name: _draw(like, shape, self.zoneout, self.generator) for name in names}
 
     def _mask(self, like, shape, p):
@@ -324,11 +330,15 @@ class LSTM(nn.Module):
                         f"got {tuple(state.shape)}."
                     )
 
-    @property
-    def can_be_fused(self) -> bool:
-        """Whether torch's fused layer, which uses matrix units in bfloat16, may run this layer."""
-        plain = self.recurrent_dropout == self.zoneout == 0
-        return plain and can_be_fused(self.backend, self.cell)
+    def gains_from_bfloat16(self, device: torch.device) -> bool:
+        """Whether training is faster in bfloat16 on a device that has units for it."""
+        return gains_from_bfloat16(
+            self.backend,
+            device,
+            cell=self.cell,
+            hidden=self.hidden_size,
+            is_plain=self.recurrent_dropout == self.zoneout == 0,
+        )
 
     def extra_repr(self) -> str:
         """Return the settings, for ``print``."""
@@ -353,13 +363,15 @@ def dropout_mask(
 ) -> Tensor:
     """Return a mask of 0 (with probability p) and 1 / (1 - p), of the dtype and device of like.
 
-    It is drawn where the generator lives, so that one seed gives the same masks on every device.
+    On a CUDA card it is drawn by the card, with a seed from the generator: one seed gives the same
+    masks each time, but others than on a CPU.
     """
     return _draw(like, shape, 1.0 - p, generator).div_(1.0 - p)
 
 
 def _draw(like, shape, share, generator):
     """Return a tensor of 1 (with probability ``share``) and 0."""
+    generator = generator_on(like.device, generator)
     source = like.device if generator is None else generator.device
     ones = torch.empty(shape, dtype=like.dtype, device=source)
     return ones.bernoulli_(share, generator=generator).to(like.device)

@@ -19,6 +19,13 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _no_card(request, monkeypatch):
+    """Let a test find no CUDA card unless it is marked so, as on the machines that run them all."""
+    if request.node.get_closest_marker("gpu") is None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
 TEXTS = [
     "a good film , truly good",
     "what a wonderful evening !",

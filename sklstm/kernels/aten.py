@@ -16,7 +16,8 @@ HAS_CELLS = frozenset({"lstm"})
 # short texts: threads that wait for torch's next operator disturb the parallel calls.
 SHARES_THREADS = (torch.bfloat16,)
 READS_BY_INDEX = False
-IS_FUSED = True
+DEVICES = ()
+RUNS_TOGETHER = False
 
 # Units of one step of one shard. Up to this number our Python calls of torch's operators cost more
 # than the operators.
@@ -66,6 +67,11 @@ def suits(directions: list[Inputs]) -> bool:
     return live > (0.35 if small else 0.8)
 
 
+def gains_from_bfloat16(device: torch.device, *, cell: str, hidden: int, is_plain: bool) -> bool:
+    """Return whether oneDNN runs the layer; cuDNN has faster algorithms in float32."""
+    return device.type == "cpu" and cell in HAS_CELLS and is_plain
+
+
 def forward(inputs: Inputs, for_backward: bool) -> Outputs:
     """Run torch's layer; for a backward, keep the graph that autograd records."""
     if not for_backward:
@@ -103,12 +109,12 @@ def _run(inputs: Inputs) -> tuple[Tensor, Tensor | None, Tensor | None]:
     x, index = inputs.x, None
     if inputs.reverse:
         n_steps, n_texts, _, _ = inputs.sizes
-        index = mirror_index(inputs.lengths, n_steps=n_steps, n_texts=n_texts, device=x.device)
+        index = mirror_index(inputs.own_lengths, n_steps=n_steps, n_texts=n_texts, device=x.device)
         x = Mirror.apply(x, index)
     h, h_last, c_last = torch.lstm(
         x,
-        (inputs.h0.unsqueeze(0), inputs.c0.unsqueeze(0)),
-        [inputs.weight_ih, inputs.weight_hh, inputs.bias, torch.zeros_like(inputs.bias)],
+        (inputs.h0.unsqueeze(0).contiguous(), inputs.c0.unsqueeze(0).contiguous()),
+        _weights(inputs),
         has_biases=True,
         num_layers=1,
         dropout=0.0,
@@ -119,6 +125,19 @@ def _run(inputs: Inputs) -> tuple[Tensor, Tensor | None, Tensor | None]:
     if inputs.reverse:
         h = Mirror.apply(h, index)
     return (h, h_last[0], c_last[0]) if inputs.lengths is None else (h, None, None)
+
+
+def _weights(inputs):
+    """Return the weights as torch's layer takes them; for cuDNN as parts of one tensor.
+
+    cuDNN reads them from one block of memory. Torch would copy them there at each call, and warn.
+    """
+    weights = [inputs.weight_ih, inputs.weight_hh, inputs.bias, torch.zeros_like(inputs.bias)]
+    if inputs.x.device.type != "cuda":
+        return weights
+    sizes = [weight.numel() for weight in weights]
+    parts = torch.cat([weight.flatten() for weight in weights]).split(sizes)
+    return [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]
 
 
 class Mirror(torch.autograd.Function):

@@ -1,11 +1,12 @@
 """A backend's forward and backward, joined for torch's autograd; several directions at once."""
 
+from contextlib import contextmanager
 from types import ModuleType
 
 import torch
 
 from sklstm.kernels.contract import DIFFERENTIABLE, Inputs, Outputs
-from sklstm.kernels.lanes import side_by_side
+from sklstm.kernels.lanes import on_streams, side_by_side
 from sklstm.kernels.workload import n_shards, needs_backward
 
 
@@ -16,9 +17,18 @@ def run(backend: ModuleType, directions: list[Inputs]) -> list[Outputs]:
         bare = tuple(inputs._replace(**dict.fromkeys(DIFFERENTIABLE)) for inputs in directions)
         flat = LSTMLayer.apply(backend, bare, *tensors)
         return [Outputs(*flat[k : k + 3]) for k in range(0, len(flat), 3)]
-    shards, groups = _shards(directions, _shares_of(backend, directions))
-    results = _run_all(backend, [(backend.forward, shard, False) for shard in shards])
+    results, groups = _forward(backend, directions, _shares_of(backend, directions), False)
     return [_joined(results[group]) for group in groups]
+
+
+def _forward(backend, directions, shares, for_backward):
+    """Return the outputs of all shards of all directions, and the slice of each direction."""
+    if backend.RUNS_TOGETHER:
+        with _plainly(directions[0].x):
+            results = backend.forward_all(directions, for_backward)
+        return results, [slice(k, k + 1) for k in range(len(directions))]
+    shards, groups = _shards(directions, shares)
+    return _run_all(backend, [(backend.forward, shard, for_backward) for shard in shards]), groups
 
 
 class LSTMLayer(torch.autograd.Function):
@@ -34,8 +44,8 @@ class LSTMLayer(torch.autograd.Function):
         ctx.backend, ctx.bare = backend, bare
         # Kept, since torch's number of threads may change before the backward.
         ctx.shares = _shares_of(backend, directions)
-        shards, groups = _shards(directions, ctx.shares)
-        results = _run_all(backend, [(backend.forward, shard, True) for shard in shards])
+        ctx.set_materialize_grads(not backend.RUNS_TOGETHER)
+        results, groups = _forward(backend, directions, ctx.shares, True)
         joined = [_joined(results[group]) for group in groups]
         ctx.n_saved = [len(result.saved) for result in results]
         ctx.graphs = [result.graph for result in results]
@@ -49,22 +59,34 @@ class LSTMLayer(torch.autograd.Function):
         backend, n = ctx.backend, len(DIFFERENTIABLE)
         all_saved = ctx.saved_tensors  # looked up once: each time autograd checks them all
         tensors, rest = all_saved[: n * len(ctx.bare)], all_saved[n * len(ctx.bare) :]
-        shards, groups = _shards(_dressed(ctx.bare, tensors), ctx.shares)
-        calls = []
-        for number, group in enumerate(groups):
-            need_grad_x = ctx.needs_input_grad[2 + n * number]
-            for shard, own_rows in zip(shards[group], _rows(ctx.shares), strict=True):
-                of_shard = [_take(grad, own_rows) for grad in grads[3 * number : 3 * number + 3]]
-                saved, rest = rest[: ctx.n_saved[len(calls)]], rest[ctx.n_saved[len(calls)] :]
-                saved = saved if (graph := ctx.graphs[len(calls)]) is None else graph
-                calls.append((backend.backward, shard, saved, *of_shard, need_grad_x))
-        results = _run_all(backend, calls)
-        flat = [grad for group in groups for grad in _summed(results[group])]
+        directions = _dressed(ctx.bare, tensors)
+        need_grad_x = [ctx.needs_input_grad[2 + n * number] for number in range(len(directions))]
+        by_direction = [grads[k : k + 3] for k in range(0, len(grads), 3)]
+        if backend.RUNS_TOGETHER:
+            with _plainly(directions[0].x):
+                found = backend.backward_all(directions, rest, by_direction, need_grad_x)
+        else:
+            found = _backward_of_shards(ctx, directions, rest, by_direction, need_grad_x)
+        flat = [grad for of_direction in found for grad in of_direction]
         if torch.is_grad_enabled():  # create_graph=True: a second derivative raises an error
             flat = [
                 grad if grad is None else OnceOnly.apply(grad, *tensors, *grads) for grad in flat
             ]
         return None, None, *flat
+
+
+def _backward_of_shards(ctx, directions, rest, grads, need_grad_x):
+    """Return the gradients of each direction; ``rest`` is what its shards saved, in their order."""
+    shards, groups = _shards(directions, ctx.shares)
+    calls = []
+    for group, of_direction, need in zip(groups, grads, need_grad_x, strict=True):
+        for shard, own_rows in zip(shards[group], _rows(ctx.shares), strict=True):
+            of_shard = [_take(grad, own_rows) for grad in of_direction]
+            saved, rest = rest[: ctx.n_saved[len(calls)]], rest[ctx.n_saved[len(calls)] :]
+            saved = saved if (graph := ctx.graphs[len(calls)]) is None else graph
+            calls.append((ctx.backend.backward, shard, saved, *of_shard, need))
+    results = _run_all(ctx.backend, calls)
+    return [_summed(results[group]) for group in groups]
 
 
 class OnceOnly(torch.autograd.Function):
@@ -86,11 +108,20 @@ class OnceOnly(torch.autograd.Function):
 def _run_all(backend, calls):
     """Run calls, each a function with its arguments; in parallel if the backend allows it."""
     x = calls[0][1].x
-    with torch.autocast(x.device.type, enabled=False):  # the dispatcher has cast the inputs
+    waiting = [lambda call=call: call[0](*call[1:]) for call in calls]
+    with _plainly(x):
         if _is_shared(backend, x):
-            return side_by_side([lambda call=call: call[0](*call[1:]) for call in calls])
-        with torch.no_grad():
-            return [function(*arguments) for function, *arguments in calls]
+            return side_by_side(waiting)
+        if x.device.type == "cuda":
+            return on_streams(waiting, x.device)
+        return [call() for call in waiting]
+
+
+@contextmanager
+def _plainly(x):
+    """Record no gradients, and cast nothing: the dispatcher has cast the inputs."""
+    with torch.autocast(x.device.type, enabled=False), torch.no_grad():
+        yield
 
 
 def _tensors(inputs):
@@ -131,7 +162,7 @@ def _shard(inputs, rows):
     by_text = {name: _take(getattr(inputs, name), rows) for name in ("x", "zone_h", "zone_c")}
     by_text |= {name: _take(getattr(inputs, name), rows) for name in ("h0", "c0", "mask_h")}
     lengths = None if inputs.lengths is None else inputs.lengths[rows]
-    return inputs._replace(**by_text, lengths=lengths)
+    return inputs._replace(**by_text, lengths=lengths, lengths_there=lengths)
 
 
 def _take(tensor, rows):

@@ -20,7 +20,8 @@ from sklstm.kernels.workload import live_share, needs_backward
 HAS_CELLS = frozenset({"lstm"})
 SHARES_THREADS = ()  # its texts share the threads already
 READS_BY_INDEX = True
-IS_FUSED = False
+DEVICES = ("cpu",)
+RUNS_TOGETHER = False
 
 # Hidden sizes are rounded up to whole vectors of the widest kind; the added units stay 0.
 UNITS = 16
@@ -131,6 +132,11 @@ def suits(directions: list[Inputs]) -> bool:
     if needs_backward(directions) or inputs.index is not None:
         return True
     return live_share(inputs) <= 0.9
+
+
+def gains_from_bfloat16(device: torch.device, *, cell: str, hidden: int, is_plain: bool) -> bool:
+    """Return False."""
+    return False
 
 
 def forward(inputs: Inputs, for_backward: bool) -> Outputs:

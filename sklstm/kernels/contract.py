@@ -31,6 +31,10 @@ A backend is a module with these functions:
     returns whether "auto" should try the backend for the directions of a layer. The dispatcher
     takes the first backend of its table that suits the directions and refuses nothing.
 
+``gains_from_bfloat16(device, cell, hidden, is_plain)``
+    returns whether training a layer is faster in bfloat16 than in float32 on a device that has
+    units for it. A plain layer has neither recurrent dropout nor zoneout.
+
 ``forward(inputs, for_backward)``
     returns ``Outputs``. Their ``saved`` tensors (or ``graph``) come back to ``backward``; they are
     empty unless ``for_backward``.
@@ -53,10 +57,17 @@ and these constants:
     whether it takes inputs with an ``index``; otherwise the dispatcher reads the rows of x first.
     If True, the backend has ``tabulate(inputs)``, which returns the ``table`` of these inputs.
 
-``IS_FUSED``
-    whether it is torch's own layer, which uses the matrix units of a processor in bfloat16.
+``DEVICES``
+    the types of the devices it was written for, () for all.
+
+``RUNS_TOGETHER``
+    whether it runs the directions of a layer in one call. If True, the backend has
+    ``forward_all(directions, for_backward)`` and ``backward_all(directions, saved, grads,
+    need_grad_x)``, which take and return lists with one item a direction. The first ``Outputs`` has
+    what all directions saved. A gradient that autograd does not have is None.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -69,7 +80,7 @@ NORM_EPS = 1e-5
 
 
 class Inputs(NamedTuple):
-    """One direction of one layer, over one batch. Lengths stay on the CPU."""
+    """One direction of one layer, over one batch."""
 
     x: Tensor  # (T, B, I), or (U, I) with an index
     weight_ih: Tensor  # (G*H, I), G gates
@@ -83,17 +94,25 @@ class Inputs(NamedTuple):
     norm_c: Tensor | None = None  # (2, H) scale and shift of the layer norm over c
     cell: str = "lstm"
     reverse: bool = False
-    lengths: Tensor | None = None  # (B,) whole numbers from 1 to T; None: all texts fill T
+    lengths: Tensor | None = None  # (B,) on the CPU, from 1 to T; None: all texts fill T
     mask_h: Tensor | None = None  # (B, H) recurrent dropout, the same at all steps of a text
     zone_h: Tensor | None = None  # (T, B, H) zoneout: the share of h[t-1] that stays in h[t]
     zone_c: Tensor | None = None  # (T, B, H) the same for c; both or neither
     index: Tensor | None = None  # (T, B) int64: which row of x is read at a step of a text
     table: Tensor | None = None  # what the backend's ``tabulate`` made of these x and weights
+    lengths_there: Tensor | None = None  # (B,) the lengths on the device of x, by the dispatcher
 
     @property
     def properties(self) -> Cell:
         """The properties of the cell."""
         return CELLS[self.cell]
+
+    @property
+    def own_lengths(self) -> Tensor | None:
+        """The lengths on the device of x."""
+        if self.lengths is None or self.lengths_there is not None:
+            return self.lengths_there
+        return self.lengths.to(self.x.device)
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
@@ -125,7 +144,7 @@ class Outputs(NamedTuple):
 
 
 def mirror_index(
-    lengths: Tensor | None,  # (B,)
+    lengths: Tensor | None,  # (B,) on the device
     *,
     n_steps: int,
     n_texts: int,
@@ -139,8 +158,7 @@ def mirror_index(
     if lengths is None:
         mirrored = (n_steps - 1 - step).expand(n_steps, n_texts)
     else:
-        n = lengths.to(device)
-        mirrored = torch.where(step < n, n - 1 - step, step)
+        mirrored = torch.where(step < lengths, lengths - 1 - step, step)
     return (mirrored * n_texts + torch.arange(n_texts, device=device)).flatten()
 
 
@@ -176,6 +194,8 @@ def _check_x(inputs: Inputs) -> None:
             "index must have shape (T, B) with T, B >= 1 and hold int64; "
             f"got shape {tuple(index.shape)} of {index.dtype}."
         )
+    if index.device.type == "cuda":  # the card itself checks; to ask it would mean to wait for it
+        return
     lowest, highest = int(index.min()), int(index.max())
     if lowest < 0 or highest >= shape[0]:
         raise ValueError(
@@ -186,7 +206,9 @@ def _check_x(inputs: Inputs) -> None:
 
 def _check_fields(inputs: Inputs) -> None:
     """Raise ValueError for a field that is missing, not wanted, or does not fit the others."""
-    expected = _expected_fields(inputs)
+    zoned = inputs.zone_h is not None or inputs.zone_c is not None
+    masked = inputs.mask_h is not None
+    expected = _expected_fields(inputs.cell, inputs.sizes, masked=masked, zoned=zoned)
     for name, (shape, source, wanted) in expected.items():
         tensor = getattr(inputs, name)
         if (tensor is not None) != wanted:
@@ -208,13 +230,16 @@ def _check_fields(inputs: Inputs) -> None:
             )
 
 
-def _expected_fields(inputs: Inputs) -> dict[str, tuple[tuple[int, ...], str, bool]]:
+@lru_cache
+def _expected_fields(
+    cell: str, sizes: tuple[int, int, int, int], *, masked: bool, zoned: bool
+) -> dict[str, tuple[tuple[int, ...], str, bool]]:
     """Return for each field its shape, the source of its sizes, and whether it must be there."""
-    n_steps, n_texts, n_inputs, hidden = inputs.sizes
-    cell, rows = inputs.properties, len(inputs.properties.gates) * hidden
+    n_steps, n_texts, n_inputs, hidden = sizes
+    cell = CELLS[cell]
+    rows = len(cell.gates) * hidden
     of_rows, of_hidden = "the rows of weight_hh", "H from weight_hh"
     of_state, of_zone = "B from x and H from weight_hh", "T, B from x and H from weight_hh"
-    zoned = inputs.zone_h is not None or inputs.zone_c is not None
     expected = {
         "weight_ih": ((rows, n_inputs), f"{of_rows} and I from x", True),
         "bias": ((rows,), of_rows, True),
@@ -225,7 +250,7 @@ def _expected_fields(inputs: Inputs) -> dict[str, tuple[tuple[int, ...], str, bo
     for name, parameter in PARAMETERS.items():
         source = of_hidden if HIDDEN in parameter.shape else of_rows
         expected[name] = own.get(name), source, name in own
-    expected["mask_h"] = (n_texts, hidden), of_state, inputs.mask_h is not None
+    expected["mask_h"] = (n_texts, hidden), of_state, masked
     for state in ("h", "c"):
         wanted = zoned and state in cell.states
         expected[f"zone_{state}"] = (n_steps, n_texts, hidden), of_zone, wanted

@@ -9,14 +9,15 @@ from torch import Tensor
 from sklstm.kernels import aten, autograd, compiled, reference, torch_layer, triton_layer
 from sklstm.kernels.contract import Inputs, Outputs, check_inputs
 from sklstm.kernels.forking import prepare_for_forks
+from sklstm.kernels.transfer import send
 
 #: Name -> module, in the order in which "auto" tries those that suit the inputs. The last one runs
 #: all inputs on all devices, many times slower than the others.
 BACKENDS = {
     "compiled": compiled,
+    "triton": triton_layer,
     "aten": aten,
     "torch": torch_layer,
-    "triton": triton_layer,
     "reference": reference,
 }
 
@@ -54,7 +55,16 @@ def lstm_layer(
     chosen = BACKENDS[choose(backend, directions, need_last=need_last)]
     if not chosen.READS_BY_INDEX:
         directions = _read(directions)
-    return autograd.run(chosen, directions)
+    return autograd.run(chosen, _with_lengths_there(directions))
+
+
+def _with_lengths_there(directions: list[Inputs]) -> list[Inputs]:
+    """Return the inputs with their lengths on the device of x, sent once for all directions."""
+    inputs = directions[0]
+    if inputs.lengths is None:
+        return directions
+    there = send(inputs.lengths, inputs.x.device)
+    return [own._replace(lengths_there=there) for own in directions]
 
 
 def tabulate(directions: list[Inputs], *, backend: str) -> list[Tensor | None]:
@@ -104,10 +114,13 @@ def check_backend(backend: str) -> None:
         raise ValueError(f"backend must be one of {names}; got {backend!r}.")
 
 
-def can_be_fused(backend: str, cell: str) -> bool:
-    """Return whether torch's own layer may run a cell, without zoneout and recurrent dropout."""
+def gains_from_bfloat16(
+    backend: str, device: torch.device, *, cell: str, hidden: int, is_plain: bool
+) -> bool:
+    """Return whether training a layer is faster in bfloat16 on a device that has units for it."""
     modules = BACKENDS.values() if backend == "auto" else [BACKENDS[backend]]
-    return any(module.IS_FUSED and cell in module.HAS_CELLS for module in modules)
+    layer = {"cell": cell, "hidden": hidden, "is_plain": is_plain}
+    return any(module.gains_from_bfloat16(device, **layer) for module in modules)
 
 
 def choose(backend: str, directions: list[Inputs], *, need_last: bool) -> str:
@@ -128,21 +141,23 @@ def refusal(name: str, inputs: Inputs, need_last: bool) -> str | None:
 
 
 def _first_that_runs(directions: list[Inputs], *, need_last: bool) -> str:
-    """Return the first backend in the order of preference that can run the inputs."""
+    """Return the first backend that suits the inputs and runs them, or the first that runs them."""
     inputs, problems = directions[0], []
-    *preferred, last = BACKENDS
-    for name in preferred:
-        module = BACKENDS[name]
-        if inputs.cell not in module.HAS_CELLS or not module.suits(directions):
-            continue
-        problem = module.device_refusal(inputs.x.device)
-        if problem is not None:
-            problems.append(f"backend={name!r} {problem}.")
-        elif module.refusal(inputs, need_last) is None:
+    *preferred, last = [name for name in BACKENDS if _is_meant_for(BACKENDS[name], inputs)]
+    suitable = [name for name in preferred if BACKENDS[name].suits(directions)]
+    for name in dict.fromkeys(suitable + preferred):
+        problem = refusal(name, inputs, need_last)
+        if problem is None:
             return name
-    for problem in problems:  # the user may be able to repair them
-        _warn_once(f"{problem} The LSTM runs in plain torch, many times slower.")
+        problems.append(f"backend={name!r} {problem}.")
+    if problems:  # the user may be able to mend them
+        _warn_once(" ".join([*problems, "The LSTM runs in plain torch, many times slower."]))
     return last
+
+
+def _is_meant_for(module, inputs):
+    device = inputs.x.device.type
+    return inputs.cell in module.HAS_CELLS and (not module.DEVICES or device in module.DEVICES)
 
 
 @cache

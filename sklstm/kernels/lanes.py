@@ -1,8 +1,9 @@
-"""Several calls side by side, each on its own thread with its own share of the processors.
+"""Several calls in parallel: on a CPU each on its thread, on a card each on its stream.
 
 A step of a recurrence is too small to share: handing a part of it to a second processor costs as
 much as the part. So the directions of a layer, or shards of a batch, run at the same time, each
-on its thread. Torch's operators release Python's lock while they compute.
+on its thread with its share of the processors. Torch's operators release Python's lock while they
+compute. A card is told to run the directions at the same time, since each fills little of it.
 """
 
 import os
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import torch
+from torch import Tensor
 
 # Every step passes through Python, whose lock lets one thread through at a time: beyond some
 # lanes they would stand in line. Four are a cautious guess; two are measured.
@@ -37,6 +39,33 @@ def side_by_side(calls: list[Callable]) -> list:
             return call()
 
     return list(pool.map(without_gradients, calls))
+
+
+def on_streams(calls: list[Callable], device: torch.device) -> list:
+    """Return what the calls return, in their order; they run without recording gradients.
+
+    The first runs on the card's current stream, which waits for the others at the end.
+    """
+    main = torch.cuda.current_stream(device)
+    streams = [main, *(_side_stream(device, number) for number in range(1, len(calls)))]
+    results = []
+    for stream in streams[1:]:
+        stream.wait_stream(main)
+    with torch.no_grad():
+        for stream, call in zip(streams, calls, strict=True):
+            with torch.cuda.stream(stream):
+                results.append(call())
+    for stream, result in zip(streams[1:], results[1:], strict=True):
+        main.wait_stream(stream)
+        for tensor in result:
+            if isinstance(tensor, Tensor):
+                tensor.record_stream(main)  # its memory is not used again before main has read it
+    return results
+
+
+@cache
+def _side_stream(device: torch.device, number: int) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
 
 
 @cache

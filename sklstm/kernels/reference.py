@@ -172,7 +172,8 @@ STEPS = {
 HAS_CELLS = frozenset(STEPS)
 SHARES_THREADS = ()
 READS_BY_INDEX = False
-IS_FUSED = False
+DEVICES = ()
+RUNS_TOGETHER = False
 
 
 def device_refusal(device: torch.device) -> str | None:
@@ -188,6 +189,11 @@ def refusal(inputs: Inputs, need_last: bool) -> str | None:
 def suits(directions: list[Inputs]) -> bool:
     """Return True: it is the last resort for all inputs."""
     return True
+
+
+def gains_from_bfloat16(device: torch.device, *, cell: str, hidden: int, is_plain: bool) -> bool:
+    """Return False."""
+    return False
 
 
 def forward(inputs: Inputs, for_backward: bool) -> Outputs:
@@ -305,16 +311,18 @@ def _zones(inputs: Inputs) -> list[Tensor] | None:
 
 def _live(inputs: Inputs, t: int) -> Tensor:
     """Return which texts have a step t, (B, 1)."""
-    n_steps, n_texts, _, _ = inputs.sizes
-    lengths = torch.full((n_texts,), n_steps) if inputs.lengths is None else inputs.lengths
-    return (t < lengths.to(inputs.x.device)).unsqueeze(1)
+    _, n_texts, _, _ = inputs.sizes
+    if inputs.lengths is None:
+        return inputs.x.new_ones((n_texts, 1), dtype=torch.bool)
+    return (t < inputs.own_lengths).unsqueeze(1)
 
 
 def _mirrored(inputs: Inputs, x: Tensor) -> Tensor:
     """Return x (T, B, F) in the order it is read, or back from it."""
     if not inputs.reverse:
         return x
-    index = mirror_index(inputs.lengths, n_steps=x.shape[0], n_texts=x.shape[1], device=x.device)
+    n_steps, n_texts, _ = x.shape
+    index = mirror_index(inputs.own_lengths, n_steps=n_steps, n_texts=n_texts, device=x.device)
     return x.flatten(0, 1)[index].view(x.shape)
 
 

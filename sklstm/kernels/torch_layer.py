@@ -34,7 +34,8 @@ from sklstm.kernels.torch_cells import (
 HAS_CELLS = frozenset(CELL_CLASSES)
 SHARES_THREADS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 READS_BY_INDEX = False
-IS_FUSED = False
+DEVICES = ("cpu",)
+RUNS_TOGETHER = False
 
 # Elements of the gates of one block: 2**20 floats are 4 MB. Smaller blocks fit a faster cache, but
 # each costs some calls, for which the other threads wait. Larger blocks are no faster.
@@ -64,6 +65,11 @@ def refusal(inputs: Inputs, need_last: bool) -> str | None:
 def suits(directions: list[Inputs]) -> bool:
     """Return whether the inputs are on the CPU: it computes all of them well there."""
     return directions[0].x.device.type == "cpu"
+
+
+def gains_from_bfloat16(device: torch.device, *, cell: str, hidden: int, is_plain: bool) -> bool:
+    """Return False."""
+    return False
 
 
 def forward(inputs: Inputs, for_backward: bool) -> Outputs:

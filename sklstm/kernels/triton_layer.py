@@ -1,8 +1,10 @@
 """Our kernels for CUDA cards, in Triton: ``triton_forward.py`` and ``triton_backward.py``.
 
-The kernels compute only the recurrence. Torch computes the rest, each in one matrix product over
-all rows of (T, B): before them the projection of x, after them the gradients of the weights. Triton
-is imported where it is first needed, so that this file works without it.
+The kernels compute only the recurrence, of all D directions of a layer in one launch. Torch
+computes the rest, each in one matrix product over all rows of (T, B): before them the projection of
+x, after them the gradients of the weights. A layer is many short calls, and a card often waits for
+the next one: so the tensors of the directions are joined, and each call is made once for all.
+Triton is imported where it is first needed, so that this file works without it.
 """
 
 from functools import cache
@@ -16,15 +18,14 @@ from sklstm.kernels.contract import DIFFERENTIABLE, NORM_EPS, Inputs, Outputs
 HAS_CELLS = frozenset({"lstm", "peephole", "peephole_previous", "layer_norm", "coupled"})
 SHARES_THREADS = ()
 READS_BY_INDEX = False
-IS_FUSED = False
+DEVICES = ("cuda",)
+RUNS_TOGETHER = True
 
-#: Kilobytes of shared memory a program may have -> the largest H, by the bytes of a number. The
-#: weights of all gates stay there. Each row is compiled for its cards in ``test_triton.py``.
-LARGEST_HIDDEN = {2: {160: 128, 96: 64}, 4: {96: 64}}
+#: The largest H in float32 whose recurrent weights stay on every card.
+LARGEST_RESIDENT_FLOAT32 = 64
 
-#: The largest H of a cell with norms in float32. With more units, some of its kernels need a few
-#: more registers than a thread has.
-LARGEST_NORMED_FLOAT32 = 32
+#: The largest H: with more units, h, c and the gates of a program do not fit its registers.
+LARGEST_HIDDEN = 256
 
 
 @cache
@@ -68,57 +69,33 @@ def refusal(inputs: Inputs, need_last: bool) -> str | None:
     dtype, hidden = inputs.x.dtype, inputs.sizes[3]
     if dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return f"computes in float32, float16 or bfloat16; got {dtype}"
-    place, shared_memory = "in Triton's interpreter", max(LARGEST_HIDDEN[dtype.itemsize]) * 1024
-    if inputs.x.device.type == "cuda":
-        card = torch.cuda.get_device_properties(inputs.x.device)
-        place, shared_memory = f"on {card.name}", card.shared_memory_per_block_optin
-    elif dtype == torch.bfloat16:
+    if inputs.x.device.type != "cuda" and dtype == torch.bfloat16:
         return "has no bfloat16 in Triton's interpreter, which cannot multiply it"
-    largest = largest_hidden(dtype, shared_memory, has_norms=inputs.properties.has_norms)
-    if hidden > largest:
-        return f"has H up to {largest} for {inputs.cell!r} in {dtype} {place}; got H={hidden}"
+    if hidden > LARGEST_HIDDEN:
+        return f"has H up to {LARGEST_HIDDEN}; got H={hidden}"
     return None
 
 
-def largest_hidden(
-    dtype: torch.dtype,
-    shared_memory: int,  # bytes a program may have
-    *,
-    has_norms: bool,  # whether the cell has norms
-) -> int:
-    """Return the largest H whose recurrent weights fit on the chip; 0 where none is proven."""
-    rows = LARGEST_HIDDEN[dtype.itemsize]
-    largest = max((rows[size] for size in rows if size * 1024 <= shared_memory), default=0)
-    if has_norms and dtype == torch.float32:
-        return min(largest, LARGEST_NORMED_FLOAT32)
-    return largest
-
-
 def suits(directions: list[Inputs]) -> bool:
-    """Return whether the inputs are on a CUDA card; elsewhere Triton only interprets kernels."""
-    return directions[0].x.device.type == "cuda"
+    """Return whether the kernels are faster than cuDNN, as ``benchmarks/speed/gpu.py`` measured.
+
+    They are in half precisions, and in float32 as long as the weights stay on the chip.
+    """
+    inputs = directions[0]
+    if inputs.x.device.type != "cuda":
+        return False
+    return inputs.x.dtype.itemsize == 2 or inputs.sizes[3] <= LARGEST_RESIDENT_FLOAT32
+
+
+def gains_from_bfloat16(device: torch.device, *, cell: str, hidden: int, is_plain: bool) -> bool:
+    """Return whether the kernels run the layer."""
+    able = cell in HAS_CELLS and hidden <= LARGEST_HIDDEN
+    return device.type == "cuda" and able and device_refusal(device) is None
 
 
 def forward(inputs: Inputs, for_backward: bool) -> Outputs:
-    """Run the layer."""
-    from sklstm.kernels import triton_forward
-
-    n_steps, n_texts, _, hidden = inputs.sizes
-    gates_x, projection = _projected(inputs)
-    h, saved = _new(inputs, hidden), dict.fromkeys(("gates", "cells", "units", "scales"))
-    if for_backward:
-        saved["gates"] = _new(inputs, inputs.bias.numel())
-        saved["cells"] = _new(inputs, hidden, torch.float32)
-        if inputs.norm_hh is not None:
-            saved["units"] = _new(inputs, inputs.bias.numel())
-            saved["scales"] = _new(inputs, 1, torch.float32)
-    h_last, c_last = inputs.x.new_empty(n_texts, hidden), inputs.x.new_empty(n_texts, hidden)
-    outputs = {"h_all": h, "h_last": h_last, "c_last": c_last} | saved
-    triton_forward.run(inputs, gates_x, _lengths(inputs), outputs)
-    if not for_backward:
-        return Outputs(h, h_last, c_last)
-    kept = [tensor for tensor in saved.values() if tensor is not None]
-    return Outputs(h, h_last, c_last, (h, *kept, *projection))
+    """Run one direction of a layer."""
+    return forward_all([inputs], for_backward)[0]
 
 
 def backward(
@@ -130,114 +107,194 @@ def backward(
     need_grad_x: bool,
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of ``DIFFERENTIABLE``."""
-    h, gates, cells, *of_norms = saved
-    units, scales, *projection = of_norms or (None, None)
-    incoming = {
-        "grad_h_all": grad_h.contiguous(),
-        "grad_h_last": grad_h_last.contiguous(),
-        "grad_c_last": grad_c_last.contiguous(),
-        "gates": gates,
-        "cells": cells,
-        "units": units,
-        "scales": scales,
-    }
-    grads = _recurrence_backward(inputs, incoming)
-    grad_gates = grads["grad_gates"].flatten(0, 1)
-    d_recurrent, grad_norm_hh, d_projection, grad_norm_ih = grad_gates, None, grad_gates, None
-    if inputs.norm_hh is not None:
-        d_recurrent = grads["grad_recurrent"].flatten(0, 1)
-        grad_norm_hh = (grad_gates * units.flatten(0, 1)).sum(0)
-        d_projection, grad_norm_ih = _norm_backward(inputs, grad_gates, projection)
-    h_in = _states_before(inputs, h).flatten(0, 1)
+    grads = [(grad_h, grad_h_last, grad_c_last)]
+    return backward_all([inputs], saved, grads, [need_grad_x])[0]
+
+
+def forward_all(directions: list[Inputs], for_backward: bool) -> list[Outputs]:
+    """Run all directions of a layer in one launch; the first ``Outputs`` has what all saved."""
+    from sklstm.kernels import triton_block, triton_forward
+
+    inputs, n = directions[0], len(directions)
+    n_steps, n_texts, _, hidden = inputs.sizes
+    states, n_rows = (n, n_steps, n_texts, hidden), len(inputs.bias)
+    gates_x, projections = _project(directions)
+    h, h_last = inputs.x.new_empty(states), inputs.x.new_empty(n, n_texts, hidden)
+    c_last = torch.empty_like(h_last)
+    saved = dict.fromkeys(("gates", "cells", "h_in_all", "units", "scales"))
+    if for_backward:
+        # Only sums of some cells read what is saved for the padding, which must then be 0.
+        create = torch.zeros if _sums_saved(inputs) else torch.empty
+        like = {"device": inputs.x.device, "dtype": inputs.x.dtype}
+        saved["gates"] = create(n_steps, n_texts, n, n_rows, **like)
+        saved["cells"] = create(states, device=inputs.x.device)
+        saved["h_in_all"] = torch.empty_like(h)
+        if inputs.norm_hh is not None:
+            saved["units"] = create(n_steps, n_texts, n, n_rows, **like)
+            saved["scales"] = create(states[:3], device=inputs.x.device)
+    first = {"h0": triton_block.stacked([own.h0 for own in directions])}
+    first["c0"] = triton_block.stacked([own.c0 for own in directions])
+    written = {"h_all": h, "h_last": h_last, "c_last": c_last} | saved
+    arguments = {"gates_x": gates_x} | first | written
+    triton_forward.run(triton_block.shared_arguments(directions) | arguments, inputs.x.device)
+    results = [Outputs(*ends) for ends in zip(h, h_last, c_last, strict=True)]
+    if for_backward:
+        kept = [tensor for tensor in saved.values() if tensor is not None]
+        results[0] = results[0]._replace(saved=(*kept, *projections))
+    return results
+
+
+def backward_all(
+    directions: list[Inputs],
+    saved: tuple[Tensor, ...],  # by ``forward_all``
+    grads: list[tuple[Tensor | None, ...]],  # of h (T, B, H), h_last, c_last (B, H), by direction
+    need_grad_x: list[bool],
+) -> list[tuple[Tensor | None, ...]]:
+    """Return the gradients of ``DIFFERENTIABLE`` of each direction.
+
+    Where the directions share their x, the first one's gradient of it is that of all.
+    """
+    inputs, n = directions[0], len(directions)
+    gates, cells, h_in, *of_norms = saved
+    units, scales, *projections = of_norms or (None, None)
+    incoming = {"gates": gates, "cells": cells, "units": units, "scales": scales}
+    found = _recurrence_backward(directions, incoming, grads)
+    n_rows = len(inputs.bias)
+    grad_gates = found["grad_gates"].view(-1, n, n_rows)
+    d_recurrent = grad_gates if units is None else found["grad_recurrent"].view(-1, n, n_rows)
+    d_weight_hh = torch.bmm(d_recurrent.permute(1, 2, 0), h_in.flatten(1, 2))
     by_name = {
-        "weight_ih": d_projection.T @ inputs.x.flatten(0, 1),
-        "weight_hh": d_recurrent.T @ h_in,
+        "weight_hh": d_weight_hh,
         "bias": grad_gates.sum(0),
-        "h0": grads["grad_h0"],
-        "c0": grads["grad_c0"],
-        "peephole": _peephole_gradient(inputs, gates, cells, grads["grad_gates"]),
-        "norm_ih": grad_norm_ih,
-        "norm_hh": grad_norm_hh,
-        "norm_c": _norm_c_gradient(inputs, gates, cells, grads["grad_normed_c"]),
+        "h0": found["grad_h0"],
+        "c0": found["grad_c0"],
+        "norm_hh": None if units is None else (grad_gates * units.view_as(grad_gates)).sum(0),
     }
-    if need_grad_x:
-        by_name["x"] = (d_projection @ inputs.weight_ih).view(inputs.x.shape)
-    return tuple(by_name.get(name) for name in DIFFERENTIABLE)
+    d_projections = grad_gates
+    if inputs.norm_ih is not None:
+        d_projections, by_name["norm_ih"] = _norm_backward(directions, grad_gates, projections)
+    by_name["weight_ih"] = _weight_gradient(directions, d_projections)
+    if any(need_grad_x):
+        by_name["x"] = _x_gradient(directions, d_projections)
+    result = []
+    for d, own in enumerate(directions):
+        mine = {name: grad[d] for name, grad in by_name.items() if grad is not None}
+        of_gates = gates[:, :, d], cells[d]
+        mine["peephole"] = _peephole_gradient(own, *of_gates, found["grad_gates"][:, :, d])
+        if own.norm_c is not None:
+            mine["norm_c"] = _norm_c_gradient(own, *of_gates, found["grad_normed_c"][d])
+        result.append(tuple(mine.get(name) for name in DIFFERENTIABLE))
+    return result
 
 
-def _recurrence_backward(inputs, incoming):
+def _recurrence_backward(directions, incoming, grads):
     """Return by name what the kernel writes."""
-    from sklstm.kernels import triton_backward
+    from sklstm.kernels import triton_backward, triton_block
 
-    _, n_texts, _, hidden = inputs.sizes
-    n_rows, normed = inputs.bias.numel(), inputs.norm_hh is not None
+    inputs, gates = directions[0], incoming["gates"]
+    of_h, of_h_last, of_c_last = zip(*grads, strict=True)
+    states = incoming["cells"].shape
+    normed = inputs.norm_hh is not None
+    last = (states[0], *states[2:])
     outputs = {
-        "grad_gates": _new(inputs, n_rows),
-        "grad_recurrent": _new(inputs, n_rows) if normed else None,
-        "grad_normed_c": _new(inputs, hidden) if normed else None,
-        "grad_h0": inputs.x.new_empty(n_texts, hidden),
-        "grad_c0": inputs.x.new_empty(n_texts, hidden),
+        "grad_gates": torch.empty_like(gates),
+        "grad_recurrent": torch.empty_like(gates) if normed else None,
+        "grad_normed_c": inputs.x.new_empty(states) if normed else None,
+        "grad_h0": inputs.x.new_empty(last),
+        "grad_c0": inputs.x.new_empty(last),
     }
-    triton_backward.run(inputs, incoming, _lengths(inputs), outputs)
+    above = {
+        "grad_h_all": _stacked_gradients(of_h, inputs.x, states[1:]),
+        "grad_h_last": _stacked_gradients(of_h_last, inputs.x, last[1:], optional=True),
+        "grad_c_last": _stacked_gradients(of_c_last, inputs.x, last[1:], optional=True),
+    }
+    arguments = triton_block.shared_arguments(directions) | incoming | above | outputs
+    triton_backward.run(arguments, inputs.x.device)
     return outputs
 
 
-def _new(inputs, width, dtype=None):
-    """Return memory (T, B, width): 0 where there is padding, which the kernels do not write."""
-    n_steps, n_texts, _, _ = inputs.sizes
-    create = inputs.x.new_empty if inputs.lengths is None else inputs.x.new_zeros
-    return create(n_steps, n_texts, width, dtype=dtype or inputs.x.dtype)
+def _stacked_gradients(grads, x, shape, optional=False):
+    """Return the gradients of all directions as one tensor; one that autograd left out is 0."""
+    from sklstm.kernels import triton_block
 
-
-def _lengths(inputs):
-    if inputs.lengths is None:
+    if optional and all(grad is None for grad in grads):
         return None
-    return inputs.lengths.to(device=inputs.x.device, dtype=torch.int32).contiguous()
+    return triton_block.stacked([x.new_zeros(shape) if g is None else g for g in grads])
 
 
-def _projected(inputs):
-    """Return the input's share of the gates (T, B, G*H), and what the norm's backward wants."""
+def _sums_saved(inputs):
+    return inputs.peephole is not None or inputs.norm_hh is not None
+
+
+def _share_x(directions):
+    return all(own.x is directions[0].x for own in directions)
+
+
+def _project(directions):
+    """Return the input's share of the gates (T, B, D, G*H), and what the norm's backward wants."""
+    inputs, n = directions[0], len(directions)
     n_steps, n_texts, _, _ = inputs.sizes
-    x = inputs.x.flatten(0, 1)
-    if inputs.norm_ih is None:
-        gates_x, kept = torch.addmm(inputs.bias, x, inputs.weight_ih.T), ()
+    if inputs.norm_ih is None and _share_x(directions):
+        weight_ih, bias = (_joined(directions, name) for name in ("weight_ih", "bias"))
+        gates_x, kept = torch.addmm(bias, inputs.x.flatten(0, 1), weight_ih.T), []
+    elif inputs.norm_ih is None:
+        each = [torch.addmm(own.bias, own.x.flatten(0, 1), own.weight_ih.T) for own in directions]
+        gates_x, kept = torch.stack(each, dim=1), []
     else:
-        product = x @ inputs.weight_ih.T
-        gates_x, *statistics = torch.native_layer_norm(
-            product, inputs.norm_ih.shape, inputs.norm_ih, inputs.bias, NORM_EPS
+        each, kept = [], []
+        for own in directions:
+            product = own.x.flatten(0, 1) @ own.weight_ih.T
+            normed, *statistics = torch.native_layer_norm(
+                product, own.norm_ih.shape, own.norm_ih, own.bias, NORM_EPS
+            )
+            each.append(normed)
+            kept += [product, *statistics]
+        gates_x = torch.stack(each, dim=1)
+    return gates_x.view(n_steps, n_texts, n, -1), kept
+
+
+def _joined(directions, name):
+    """Return the rows of a parameter of all directions, one after another."""
+    tensors = [getattr(own, name) for own in directions]
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+
+def _weight_gradient(directions, d_projections):
+    """Return the gradients of weight_ih, (D, G*H, I)."""
+    if _share_x(directions):
+        joined = d_projections.flatten(1).T @ directions[0].x.flatten(0, 1)
+        return joined.view(len(directions), -1, joined.shape[1])
+    x = torch.stack([own.x.flatten(0, 1) for own in directions])
+    return torch.bmm(d_projections.permute(1, 2, 0), x)
+
+
+def _x_gradient(directions, d_projections):
+    """Return the gradient of each direction's x; of a shared one the sum, then None."""
+    shape = directions[0].x.shape
+    if _share_x(directions):
+        d_x = d_projections.flatten(1) @ _joined(directions, "weight_ih")
+        return [d_x.view(shape), *[None] * (len(directions) - 1)]
+    return [(d_projections[:, d] @ own.weight_ih).view(shape) for d, own in enumerate(directions)]
+
+
+def _norm_backward(directions, grad_gates, projections):
+    """Return the gradients of x @ weight_ih.T, (T * B, D, 4H), and of norm_ih, (D, 4H)."""
+    d_products, d_norms = [], []
+    for d, own in enumerate(directions):
+        product, mean, scale = projections[3 * d : 3 * d + 3]
+        d_product, d_norm, _ = torch.ops.aten.native_layer_norm_backward(
+            grad_gates[:, d].contiguous(),
+            product,
+            own.norm_ih.shape,
+            mean,
+            scale,
+            own.norm_ih,
+            own.bias,
+            [True, True, False],
         )
-        kept = (product, *statistics)
-    return gates_x.view(n_steps, n_texts, -1), kept
-
-
-def _norm_backward(inputs, grad_gates, projection):
-    """Return the gradients of x @ weight_ih.T and of norm_ih."""
-    product, mean, scale = projection
-    d_projection, grad_norm_ih, _ = torch.ops.aten.native_layer_norm_backward(
-        grad_gates,
-        product,
-        inputs.norm_ih.shape,
-        mean,
-        scale,
-        inputs.norm_ih,
-        inputs.bias,
-        [True, True, False],
-    )
-    return d_projection, grad_norm_ih
-
-
-def _states_before(inputs, h):
-    """Return the h each step read (T, B, H), under the mask; 0 or another state in the padding."""
-    before = torch.empty_like(h)
-    if not inputs.reverse:
-        before[0], before[1:] = inputs.h0, h[:-1]
-    else:
-        before[:-1], before[-1] = h[1:], 0.0
-        n_steps, n_texts, _, _ = inputs.sizes
-        lengths = _lengths(inputs)
-        last = n_steps - 1 if lengths is None else lengths.long() - 1
-        before[last, torch.arange(n_texts, device=h.device)] = inputs.h0
-    return before if inputs.mask_h is None else before.mul_(inputs.mask_h)
+        d_products.append(d_product)
+        d_norms.append(d_norm)
+    return torch.stack(d_products, dim=1), torch.stack(d_norms)
 
 
 def _new_cells(gates, cells):
@@ -257,8 +314,6 @@ def _peephole_gradient(inputs, gates, cells, grad_gates):
 
 
 def _norm_c_gradient(inputs, gates, cells, grad_normed_c):
-    if inputs.norm_c is None:
-        return None
     unit = torch.layer_norm(_new_cells(gates, cells), cells.shape[2:], None, None, NORM_EPS)
     grad = torch.stack([(grad_normed_c * unit).sum((0, 1)), grad_normed_c.sum((0, 1))])
     return grad.to(inputs.norm_c.dtype)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sklstm.kernels.memory import reused_memory
+from sklstm.kernels.transfer import send
 from sklstm.network.language_network import LSTMLanguageNetwork
 from sklstm.network.text_network import LSTMTextNetwork
 from sklstm.text.batching import RaggedIds, prediction_batches
@@ -47,7 +48,7 @@ def compute_sentences(
     with torch.inference_mode(), reused_memory():
         prepared = network.prepare(torch.from_numpy(texts.ids).to(device))
         for rows, ids, lengths in prediction_batches(texts):
-            batch = network.classify_sentences(ids.to(device), lengths, prepared)
+            batch = network.classify_sentences(send(ids, device), lengths, prepared)
             outputs, weights, widths = (part.cpu().numpy() for part in batch)
             for column, row in enumerate(rows):
                 n = np.count_nonzero(widths[:, column])
@@ -77,10 +78,14 @@ def _stream(
     """Fill one result row a text; the further memory is that of one batch."""
     weight = network.head.weight
     result = torch.empty(len(texts), n_columns, dtype=weight.dtype)
+    order, outputs = [], []
     with evaluating(network), torch.inference_mode(), reused_memory():
         prepared = network.prepare(torch.from_numpy(texts.ids).to(weight.device))
         for rows, ids, lengths in prediction_batches(texts):
-            result[rows] = function(ids.to(weight.device), lengths, prepared).cpu()
+            order.append(rows)
+            outputs.append(function(send(ids, weight.device), lengths, prepared))
+        if order:  # all at once, so that a card is waited for once
+            result[np.concatenate(order)] = torch.cat(outputs).cpu()
     return result.numpy()
 
 
@@ -92,5 +97,5 @@ def sum_log_likelihoods(network: LSTMLanguageNetwork, texts: RaggedIds) -> np.nd
     device, total = network.bias.device, 0.0
     with evaluating(network), torch.inference_mode(), reused_memory():
         for _, ids, lengths in prediction_batches(texts):
-            total += network.log_probabilities(ids.to(device), lengths).double().sum(dim=(1, 2))
+            total += network.log_probabilities(send(ids, device), lengths).double().sum(dim=(1, 2))
     return total.cpu().numpy()

@@ -101,7 +101,8 @@ class TextModel:
         self.network = from_state(state["network"])
         self.moments = _map_moments(state["moments"], lambda array: torch.from_numpy(array.copy()))
         if device.type == "cuda" and torch.cuda.is_available():
-            self.network.to(device)
+            there = device.index is None or device.index < torch.cuda.device_count()
+            self.network.to(device if there else "cuda")
 
 
 def _map_moments(moments: dict, function) -> dict:

@@ -54,9 +54,9 @@ def check_precision(precision: str, device: str) -> None:
 
 def casting(network: nn.Module, device: torch.device):
     """Return the context that makes a network's LSTM compute in bfloat16, or one without effect."""
-    precision = network.settings.precision
-    automatic = precision == "auto" and network.training and network.lstm.can_be_fused
-    if (automatic and has_bfloat16_units(device)) or precision == "bfloat16":
+    precision, layer = network.settings.precision, network.lstm
+    automatic = precision == "auto" and network.training and has_bfloat16_units(device)
+    if (automatic and layer.gains_from_bfloat16(device)) or precision == "bfloat16":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sklstm.kernels.transfer import send
+
 # What a token does to its sentence.
 GOES_ON, ENDS, CLOSES = 0, 1, 2
 _ENDING = frozenset(".!?\u2026\u3002\uff01\uff1f\uff0e\uff61")  # the last five: … 。 ！ ？ ． ｡
@@ -69,7 +71,7 @@ def find_sentences(
     lengths: Tensor,  # (B,)
     *,
     marks: Tensor,  # (V,) of ``mark_tokens``
-    device: torch.device,
+    device: torch.device | str,  # of the result
 ) -> Sentences:
     """Return where the sentences of a batch are.
 
@@ -109,14 +111,14 @@ def find_sentences(
     place = torch.zeros(2, int(rank.max()) + 1, n_texts, dtype=torch.int64)
     place[:, rank, text] = torch.stack([number, row_lengths])
     live = (place[1] > 0).unsqueeze(2)
-    return Sentences(groups, place[0].to(device), live.to(device), place[1])
+    return Sentences(groups, send(place[0], device), send(live, device), place[1])
 
 
 def _rows_from(text, first, lengths, n_texts, device):
     """Return rows that begin at the step ``first`` of a text."""
     step = torch.arange(int(lengths[0])).unsqueeze(1)
     cut = torch.where(step < lengths, (first + step) * n_texts + text, 0)
-    return Rows(lengths, cut.to(device))
+    return Rows(lengths, send(cut, device))
 
 
 class Merge(nn.Module):

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from sklstm.kernels.transfer import send
 from sklstm.network.encoder import Embedded, Encoder, Prepared, find_different
 from sklstm.network.pooling import POOLINGS, UndrawnLinear, attend
 from sklstm.network.precision import casting
@@ -158,6 +159,8 @@ class LSTMTextNetwork(Encoder):
         """
         if prepared is not None:
             return Embedded(prepared.embedded, prepared.place[ids.long()], prepared.tables)
+        if ids.is_cuda:  # to find the different ones there would be a wait for the card
+            return Embedded(self.embedding(ids))
         different, index = ids.unique(return_inverse=True)
         return Embedded(self.embedding(different), index)
 
@@ -169,7 +172,7 @@ class LSTMTextNetwork(Encoder):
         for rows in found.groups:
             own = _cut_out(embedded, rows.cut)
             step = torch.arange(len(rows.cut), device=vectors.device).unsqueeze(1)
-            live = (step < rows.lengths.to(vectors.device)).unsqueeze(2)
+            live = (step < send(rows.lengths, vectors.device)).unsqueeze(2)
             pooled.append(self._read_rows(own, rows.lengths, live))
         return torch.cat(pooled)[found.place], found
 

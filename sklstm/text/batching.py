@@ -108,6 +108,11 @@ class TrainingBatches:
         """Return the number of batches."""
         return -(-len(self.texts) // self.batch_size)
 
+    @property
+    def most_steps(self) -> int:
+        """The tokens of the longest text."""
+        return int(self.texts.lengths.max())
+
     def __iter__(self) -> Iterator[Batch]:
         """Shuffle, then yield the batches."""
         for rows in self._rows():

@@ -70,6 +70,11 @@ class TrainingWindows:
         """Return the number of batches."""
         return -(-self.n_windows // self.batch_size)
 
+    @property
+    def most_steps(self) -> int:
+        """The tokens of a window."""
+        return self.window
+
     def __iter__(self) -> Iterator[WindowBatch]:
         """Shuffle, cut anew, then yield the batches."""
         stream = self._shuffled()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sklstm.kernels.transfer import generator_on, send
 from sklstm.network.encoder import Embedded
 from sklstm.network.text_network import LSTMTextNetwork
 from sklstm.tasks.protocol import Task
@@ -61,7 +62,7 @@ class Adversarial:
         embedded text, which the clean pass yields, is the adversarial direction. The embeddings get
         their gradient once, from all passes.
         """
-        ids = batch.ids.to(network.embedding.weight.device)
+        ids = send(batch.ids, network.embedding.weight.device)
         embedded = network.embed(ids).each()
         x = embedded.detach().requires_grad_()
         live = (ids != PADDING).unsqueeze(2)
@@ -84,16 +85,16 @@ class Adversarial:
             (direction,) = torch.autograd.grad(found, step)
             move = scale_like(direction, x, self.virtual_share, live)
             divergences = self.task.divergence(outputs, classify(x + move))
-            losses.append(_backward((divergences * batch.weights.to(x.device)).mean()))
+            losses.append(_backward((divergences * send(batch.weights, x.device)).mean()))
         if embedded.requires_grad:  # unless a callback has frozen the embedding
             embedded.backward(x.grad)
         return sum(losses), outputs
 
     def _draw_noise(self, network, x):
-        """Return where the search for the virtual direction begins, drawn where the seed lives."""
+        """Return where the search for the virtual direction begins."""
         if self.virtual_share == 0:
             return None
-        generator = network.generator
+        generator = generator_on(x.device, network.generator)
         noise = torch.empty(x.shape, dtype=x.dtype, device=generator.device)
         return noise.normal_(generator=generator).to(x.device)
 

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 
+import torch
 from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, LRScheduler, PassthroughScoring
 from skorch.history import History
@@ -201,12 +202,24 @@ def train(net: TextNet, batches: TrainingBatches | TrainingWindows, *, n_epochs:
             net.fit_loop(batches, epochs=n_epochs)
     except TrainingStopped:
         pass
+    except torch.OutOfMemoryError as error:
+        raise torch.OutOfMemoryError(_explain_lack_of_memory(batches)) from error
     except KeyboardInterrupt:
         interrupted = True
     net.notify("on_train_end", X=batches, y=None)
     _tidy(net, n_earlier)
     history = [dict(row) for row in net.history]
     return Trained(history, _users_callbacks(net), interrupted, len(history) - n_earlier)
+
+
+def _explain_lack_of_memory(batches: TrainingBatches | TrainingWindows) -> str:
+    size = batches.batch_size
+    smaller = f"batch_size={size // 2}" if size > 1 else "a smaller hidden_size"
+    return (
+        f"The device has too little memory for a batch of {size} texts of up to "
+        f"{batches.most_steps:,} tokens. Use {smaller}, a vectorizer with a smaller max_length, or "
+        f"device='cpu'."
+    )
 
 
 def _users_callbacks(net: TextNet) -> list[tuple]:

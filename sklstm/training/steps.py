@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sklstm.kernels.transfer import send
 from sklstm.network.language_network import LSTMLanguageNetwork
 from sklstm.network.text_network import LSTMTextNetwork
 from sklstm.tasks.protocol import Task
@@ -24,7 +25,7 @@ class Supervised:
     def __call__(self, network: LSTMTextNetwork, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss and the outputs (B, n_outputs)."""
         device = network.embedding.weight.device
-        outputs = network(batch.ids.to(device), batch.lengths)
+        outputs = network(send(batch.ids, device), batch.lengths)
         loss = mean_loss(self.task, outputs, batch)
         loss.backward()
         return loss.detach(), outputs
@@ -37,12 +38,12 @@ class NextToken:
     def __call__(self, network: LSTMLanguageNetwork, batch: WindowBatch) -> tuple[Tensor, None]:
         """Return the loss."""
         device = network.embedding.weight.device
-        loss = network(*(tensor.to(device) for tensor in batch[1:]))
+        loss = network(*(send(tensor, device) for tensor in batch[1:]))
         loss.backward()
         return loss.detach(), None
 
 
 def mean_loss(task: Task, outputs: Tensor, batch: Batch) -> Tensor:
     """Return the mean of weight times loss of a batch."""
-    losses = task.loss(outputs, batch.targets.to(outputs.device))
-    return (losses * batch.weights.to(outputs.device)).mean()
+    losses = task.loss(outputs, send(batch.targets, outputs.device))
+    return (losses * send(batch.weights, outputs.device)).mean()

@@ -12,7 +12,7 @@ import torch
 from sklstm.kernels import available_backends, compiled, dispatch, lstm_layer, triton_layer
 from sklstm.kernels.cells import CELLS
 from sklstm.kernels.contract import Inputs, check_inputs
-from sklstm.kernels.dispatch import BACKENDS, can_be_fused, choose, refusal
+from sklstm.kernels.dispatch import BACKENDS, choose, gains_from_bfloat16, refusal
 from tests.kernels.cases import Case, make_inputs
 
 SMALL = Case(7, 4, 5, 11)
@@ -39,14 +39,24 @@ def on_card(inputs):
 def test_a_card_runs_torchs_layer_or_our_kernels(monkeypatch):
     monkeypatch.setattr(triton_layer, "device_refusal", lambda device: None)
     monkeypatch.setattr(triton_layer, "refusal", lambda inputs, need_last: None)
-    standard, peephole = (
-        on_card(make_inputs(RAGGED, c, torch.float32)) for c in ("lstm", "peephole")
+    wide = RAGGED._replace(hidden=65)  # in float32 our kernels would read the weights each step
+    standard, short, small, peephole = (
+        on_card(make_inputs(case, cell, dtype))
+        for case, cell, dtype in (
+            (wide, "lstm", torch.float32),
+            (wide, "lstm", torch.bfloat16),
+            (RAGGED, "lstm", torch.float32),
+            (wide, "peephole", torch.float32),
+        )
     )
     assert choose("auto", [standard], need_last=False) == "aten"
     assert choose("auto", [standard], need_last=True) == "triton"
-    assert choose("auto", [peephole], need_last=False) == "triton"
+    for inputs in (short, small, peephole):
+        assert choose("auto", [inputs], need_last=False) == "triton"
     monkeypatch.setattr(triton_layer, "refusal", lambda inputs, need_last: "has H up to 64")
-    assert choose("auto", [peephole], need_last=False) == "reference"
+    dispatch._warn_once.cache_clear()
+    with pytest.warns(RuntimeWarning, match="'triton' has H up to 64. The LSTM runs in plain"):
+        assert choose("auto", [peephole], need_last=False) == "reference"
 
 
 def test_a_card_that_cannot_launch_warns_once_and_falls_back(monkeypatch):
@@ -61,7 +71,7 @@ def test_a_card_that_cannot_launch_warns_once_and_falls_back(monkeypatch):
         choose("triton", [peephole], need_last=True)
 
 
-FUNCTIONS = ["device_refusal", "refusal", "suits", "forward", "backward"]
+FUNCTIONS = ["device_refusal", "refusal", "suits", "gains_from_bfloat16", "forward", "backward"]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -76,7 +86,8 @@ def test_backends_have_one_signature(function):
 def test_backends_say_what_they_have(module):
     assert module.HAS_CELLS and CELLS.keys() >= module.HAS_CELLS
     assert all(isinstance(dtype, torch.dtype) for dtype in module.SHARES_THREADS)
-    assert module.IS_FUSED in (True, False)
+    assert set(module.DEVICES) <= {"cpu", "cuda"}
+    assert module.RUNS_TOGETHER == hasattr(module, "forward_all")
     assert module.READS_BY_INDEX == hasattr(module, "tabulate")
 
 
@@ -149,16 +160,22 @@ def test_table_of_what_each_backend_runs(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("backend", "cell", "expected"),
+    ("backend", "device", "changes", "expected"),
     [
-        ("aten", "lstm", True),
-        ("auto", "lstm", True),
-        ("auto", "coupled", False),
-        ("compiled", "lstm", False),
+        ("aten", "cpu", {}, True),
+        ("auto", "cpu", {}, True),
+        ("auto", "cpu", {"is_plain": False}, False),
+        ("auto", "cpu", {"cell": "coupled"}, False),
+        ("compiled", "cpu", {}, False),
+        ("aten", "cuda", {}, False),
+        ("auto", "cuda", {"cell": "coupled", "is_plain": False}, True),
+        ("auto", "cuda", {"hidden": 257}, False),
     ],
 )
-def test_what_torchs_own_layer_may_run(backend, cell, expected):
-    assert can_be_fused(backend, cell) == expected
+def test_what_gains_from_bfloat16(monkeypatch, backend, device, changes, expected):
+    monkeypatch.setattr(triton_layer, "device_refusal", lambda device: None)
+    layer = {"cell": "lstm", "hidden": 128, "is_plain": True} | changes
+    assert gains_from_bfloat16(backend, torch.device(device), **layer) == expected
 
 
 def sized(n_texts, hidden, *, lengths=None, dtype=torch.float32, training=True, **changes):

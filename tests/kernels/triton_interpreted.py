@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sklstm.kernels import autograd, reference, triton_layer
 from sklstm.kernels.cells import CELLS
+from sklstm.lstm import LSTM
 from tests.kernels.cases import (
     CASES,
     Case,
@@ -28,26 +29,52 @@ BLOCKS = {
     ),
     "one unit": Case(3, 2, 5, 1),
 }
-ALL = {
-    f"{cell}: {name}": (cell, case, torch.float32)
-    for cell in CELLS
-    for name, case in (CASES | BLOCKS).items()
-} | {
-    f"{cell}: float16, {name}": (cell, CASES[name], torch.float16)
-    for cell in CELLS
-    for name in ("saturated", "zoneout, ragged, reverse")
+#: With weights that each step reads again: as on a card without shared memory.
+STREAMED = {
+    "recurrent dropout, ragged": CASES["recurrent dropout, ragged"],
+    "zoneout, ragged, reverse": CASES["zoneout, ragged, reverse"],
+    "two chunks, two blocks": Case(3, 17, 5, 20, lengths=(3, *[1, 2] * 8), masked=True),
 }
+#: Cases of which a whole layer is compared as well.
+BOTH = {"two directions": Case(4, 17, 3, 5, lengths=(4, *[1, 3] * 8))}
+ALL = (
+    {
+        f"{cell}: {name}": (cell, case, torch.float32)
+        for cell in CELLS
+        for name, case in (CASES | BLOCKS | BOTH).items()
+    }
+    | {
+        f"{cell}: float16, {name}": (cell, CASES[name], torch.float16)
+        for cell in CELLS
+        for name in ("saturated", "zoneout, ragged, reverse")
+    }
+    | {
+        f"{cell}: streamed, {name}": (cell, case, torch.float32, 0)
+        for cell in CELLS
+        for name, case in STREAMED.items()
+    }
+)
 #: The largest difference in float16, as a share of a tensor's largest number.
 HALF_TOLERANCE = 1e-2
 
 
-def difference(cell: str, case: Case, dtype: torch.dtype) -> str | None:
+def difference(
+    cell: str,
+    case: Case,
+    dtype: torch.dtype,
+    shared_memory: int = 2**30,  # bytes of the card
+) -> str | None:
     """Return the message of the first difference, or None."""
+    from sklstm.kernels import triton_block
+
+    triton_block.shared_memory_of = lambda device: shared_memory
     inputs = make_inputs(case, cell, dtype)
     refused = triton_layer.refusal(inputs, need_last=True)
     if refused is not None:
         return f"refused: {refused}"
     try:
+        if case in BOTH.values():
+            assert_layers_agree(cell, case)
         actual = outputs_and_gradients(lambda own: autograd.run(triton_layer, [own])[0][:3], inputs)
         expected = outputs_and_gradients(
             lambda own: autograd.run(reference, [own])[0][:3], in_double(inputs)
@@ -61,6 +88,25 @@ def difference(cell: str, case: Case, dtype: torch.dtype) -> str | None:
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def assert_layers_agree(cell: str, case: Case):
+    """Two layers of two directions give what the reference gives, and so do their gradients."""
+    torch.manual_seed(0)
+    layers = [
+        LSTM(case.n_inputs, case.hidden, 2, bidirectional=True, cell=cell, backend=backend)
+        for backend in ("triton", "reference")
+    ]
+    layers[1].load_state_dict(layers[0].state_dict())
+    x = torch.randn(case.n_steps, case.n_texts, case.n_inputs)
+    found = []
+    for layer in layers:
+        own = x.clone().requires_grad_()
+        output, last = layer(own, lengths=torch.tensor(case.lengths))
+        (output.square().sum() + last[1].sum()).backward()
+        found.append([output, *last, own.grad, *(p.grad for p in layer.parameters())])
+    for actual, expected in zip(*found, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 def assert_near(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float):

@@ -1,0 +1,27 @@
+"""From the processor to a card, without a wait of one for the other."""
+
+import torch
+from torch import Tensor
+
+
+def send(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Return a tensor on a device; a copy to a card is made while the processor continues.
+
+    For that the source must be in pinned memory: from other memory, the processor waits until the
+    card has done all that it was asked before.
+    """
+    if torch.device(device).type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def generator_on(device: torch.device, generator: torch.Generator | None) -> torch.Generator | None:
+    """Return a generator that draws on a device: the one given, or one that it seeds.
+
+    Random numbers for a card are drawn there. The state of all randomness is still that of the
+    generator given, so that it is enough to keep this one.
+    """
+    if device.type != "cuda" or generator is None or generator.device.type == "cuda":
+        return generator
+    seed = torch.randint(2**63 - 1, (), generator=generator).item()
+    return torch.Generator(device).manual_seed(seed)
