@@ -175,16 +175,17 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         'cpu', 'cuda', ...; 'auto' is CUDA where there is one.
     precision : {'auto', 'float32', 'bfloat16'}, default='auto'
         What the LSTM computes in; everything else is in float32 always. 'auto' trains in bfloat16
-        where there are matrix units for it (a CPU with Intel's AMX, a CUDA card of compute
-        capability 8 or more) and torch's fused layer can run, and in float32 elsewhere; it always
-        validates and predicts in float32. 'bfloat16' is for prediction too, on any device; what it
-        gains depends on the hardware. 'float32' is for everything, and does not depend on the
-        device.
+        where that is faster, and in float32 elsewhere; it always validates and predicts in float32.
+        bfloat16 is faster on a CPU with Intel's AMX, for layers that torch itself has, and on a
+        CUDA card of compute capability 8 or more, for up to 256 hidden units. 'bfloat16' is for
+        prediction too, on any device; what it gains depends on the hardware. 'float32' is for
+        everything, and does not depend on the device.
     backend : {'auto', 'aten', 'compiled', 'reference', 'torch', 'triton'}, default='auto'
         Implementation of the LSTM; a name gives that one or an error.
     random_state : int, RandomState instance or None, default=None
         Makes fits repeatable. None draws a seed from numpy's global random state, the only
-        global state that is ever changed.
+        global state that is ever changed. On a CUDA card, dropout draws other numbers than on a
+        CPU.
     verbose : int, default=0
         0 is silent. 1 prints what is being fitted, a line for each epoch, and how it ended. 2 also
         shows a progress bar.

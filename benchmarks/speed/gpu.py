@@ -3,6 +3,7 @@
     python benchmarks/speed/gpu.py                         # about ten minutes on an H100
     python benchmarks/speed/gpu.py --steps layer cells     # some of it
     python benchmarks/speed/gpu.py --json results/gpu.json
+    python benchmarks/speed/gpu.py --table results/gpu.json    # of docs/kernels.md
 
 Each step runs whatever happens to those before it, and its error is part of the results. ``--device
 cpu`` runs all steps in small, to see that they work. Layers are bidirectional and read 256 steps of
@@ -10,6 +11,7 @@ as many inputs as they have hidden units. Times are medians of calls that take t
 own clock. A training call is a forward and a backward.
 """
 
+import json
 import shutil
 import statistics
 import subprocess
@@ -38,7 +40,11 @@ def main():
     parser = make_parser(__doc__, repeats=15)
     parser.add_argument("--device", default="cuda", help="cpu: all steps in small")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
+    parser.add_argument("--table", type=Path, help="print the layers of these results as Markdown")
     options = parser.parse_args()
+    if options.table:
+        print_table(json.loads(options.table.read_text(encoding="utf-8"))["layer"])
+        return
     results = {}
     for name in options.steps:
         print(f"\n{name}: {STEPS[name].__doc__.splitlines()[0]}", flush=True)
@@ -131,6 +137,24 @@ def ways_of(batch, hidden, kind, options):
                 ours.load_state_dict(theirs.state_dict())
                 ways[f"{name} {short}"] = (lambda x, m=ours: m.states(x, lengths), x, ours)
     return ways
+
+
+def print_table(rows):
+    """Print for each size our kernels in bfloat16, and torch.nn.LSTM in its fastest precision."""
+    sizes = {}
+    for row in rows:
+        sizes.setdefault(row["of"], {}).setdefault(row["mode"], {})[row["name"]] = row["ms"]
+    print("| B, H | `nn.LSTM`, training | ours | | `nn.LSTM`, prediction | ours | |")
+    print("|---" * 7 + "|")
+    for size, by_mode in sizes.items():
+        batch, hidden, kind = size.replace("B=", "").replace("H=", "").split()
+        cells = [f"{batch}, {hidden}, {kind}"]
+        for ms in by_mode.values():
+            padded = {name.split()[-1]: own for name, own in ms.items() if "padded" in name}
+            dtype, ours = min(padded, key=padded.get), ms["triton bfloat16"]
+            cells += [f"{padded[dtype]:.2f} ({dtype})", f"{ours:.2f}"]
+            cells += [f"{padded[dtype] / ours:.2f} ×"]
+        print(f"| {' | '.join(cells)} |")
 
 
 def kernels(options):

@@ -3,7 +3,7 @@
 A step of a recurrence is too small to share: handing a part of it to a second processor costs as
 much as the part. So the directions of a layer, or shards of a batch, run at the same time, each
 on its thread with its share of the processors. Torch's operators release Python's lock while they
-compute. A card is told to run the directions at the same time, since each fills little of it.
+compute. A card runs the directions at the same time, since each fills little of it.
 """
 
 import os

@@ -18,6 +18,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.runtime.errors import OutOfResources
 
 from sklstm.kernels.contract import Inputs
 
@@ -196,19 +197,34 @@ def shared_memory_of(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
 
 
+#: Plans that a card refused, with what they were for.
+_refused = set()
+
+
 def launch(name: str, kernel, arguments: dict, device: torch.device) -> None:
     """Run a kernel over the texts of a batch and all directions, on the card that holds them."""
-    of = plan(
-        name,
-        arguments["weight_hh"].dtype,
-        arguments["H"],
-        shared_memory_of(device),
-        has_norms=arguments["norm_hh"] is not None,
-    )
-    arguments |= plan_arguments(of)
+    dtype, has_norms = arguments["weight_hh"].dtype, arguments["norm_hh"] is not None
+    best = plan(name, dtype, arguments["H"], shared_memory_of(device), has_norms=has_norms)
     grid = (triton.cdiv(arguments["n_texts"], TEXTS), arguments["D"])
-    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        kernel[grid](**arguments, **options(of))
+    for of in more_modest(best):
+        what = (of, name, dtype, arguments["H"], arguments["G"], has_norms, device)
+        if what in _refused:
+            continue
+        try:
+            with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+                kernel[grid](**arguments, **plan_arguments(of), **options(of))
+        except OutOfResources:
+            _refused.add(what)
+            if of.streamed and of.stages == 1:
+                raise
+        else:
+            return
+
+
+def more_modest(best: Plan) -> list[Plan]:
+    """Return a plan, and those for a compiler that needs more memory than ``plan`` expects."""
+    plans = [best, best._replace(stages=1), best._replace(streamed=True, chunk=16, stages=1)]
+    return list(dict.fromkeys(plans))
 
 
 def plan_arguments(of: Plan) -> dict:

@@ -7,7 +7,6 @@ the next one: so the tensors of the directions are joined, and each call is made
 Triton is imported where it is first needed, so that this file works without it.
 """
 
-from functools import cache
 from importlib.util import find_spec
 
 import torch
@@ -28,9 +27,21 @@ LARGEST_RESIDENT_FLOAT32 = 64
 LARGEST_HIDDEN = 256
 
 
-@cache
+#: What was found out about devices: why Triton cannot run there, or None.
+refusals: dict[torch.device, str | None] = {}
+
+
 def device_refusal(device: torch.device) -> str | None:
     """Return why Triton cannot run on a device, or None."""
+    if device not in refusals:
+        try:
+            refusals[device] = _find_refusal(device) or _try_to_launch(device)
+        except torch.OutOfMemoryError as error:  # it may pass
+            return f"cannot launch a kernel on {device}: {_first_line(error)}"
+    return refusals[device]
+
+
+def _find_refusal(device):
     if find_spec("triton") is None:
         return 'needs triton, which is not installed (pip install "sklstm[triton]")'
     try:
@@ -47,8 +58,18 @@ def device_refusal(device: torch.device) -> str | None:
     if capability < (8, 0):
         name = torch.cuda.get_device_name(device)
         return "needs compute capability 8.0 or newer; {} has {}.{}".format(name, *capability)
+    return None
+
+
+def _try_to_launch(device):
+    from sklstm.kernels import triton_block
+
+    if triton_block.INTERPRETED:
+        return None
     try:
         triton_block.probe(device)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # no C compiler, a driver too old: whatever stops a launch
         return f"cannot launch a kernel on {device}: {_first_line(error)}"
     return None

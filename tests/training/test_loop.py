@@ -172,3 +172,18 @@ def test_a_wrapped_network_shows_what_its_training_left():
     assert wrapped.callbacks_ == trained.callbacks
     assert list(wrapped.history) == trained.history
     assert steps_of(wrapped) == {6}
+
+
+@pytest.mark.parametrize(("batch_size", "advice"), [(4, "Use batch_size=2, "), (1, "hidden_size")])
+def test_too_little_memory_says_what_to_do(batch_size, advice):
+    def step(network, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.")
+
+    net = build_small_net()
+    net.step = step
+    batches = make_batches()
+    batches.batch_size = batch_size
+    longest = batches.texts.lengths.max()
+    expected = f"a batch of {batch_size} texts of up to {longest} tokens. .*{advice}"
+    with pytest.raises(torch.OutOfMemoryError, match=expected):
+        train(net, batches, n_epochs=1)
