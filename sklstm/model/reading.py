@@ -16,8 +16,7 @@ from sklstm.model.writing import DATACLASSES, KIND, MOST_ROWS, NOT_WRITTEN, is_u
 from sklstm.network.encoder import Encoder
 from sklstm.network.state import from_state as network_from_state
 from sklstm.ngrams.state import from_state as ngrams_from_state
-from sklstm.text.tokenizers import TOKEN_PATTERN
-from sklstm.text.vectorizer import SequenceVectorizer
+from sklstm.text.vectorizer import OWN_PATTERNS, SequenceVectorizer
 from sklstm.text.vocabulary import check_vocabulary, number_tokens
 
 # The deepest nesting of lists and objects; save needs a few frames of Python for each level.
@@ -158,12 +157,13 @@ class Reader:
 
     def vectorizer(self, part) -> SequenceVectorizer:
         """Return a vectorizer whose parameters its own fit would take."""
-        vectorizer = SequenceVectorizer(**self.put_together(part["parameters"]))
+        parameters = {"normalize": None} | self.put_together(part["parameters"])  # earlier files
+        vectorizer = SequenceVectorizer(**parameters)
         vectorizer._validate_params()
         functions = [name for name, value in vars(vectorizer).items() if callable(value)]
         if functions:
             raise DamagedFile(f"one with a function as {functions[0]}")
-        if vectorizer.token_pattern != TOKEN_PATTERN and not self.trust_pattern:
+        if vectorizer.token_pattern not in OWN_PATTERNS and not self.trust_pattern:
             raise DamagedFile(
                 "one whose vectorizer has a token_pattern of its own, which can be made to take "
                 "for ever on some texts (load it with trust_pattern=True if you trust its source)"

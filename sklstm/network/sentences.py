@@ -10,7 +10,12 @@ from sklstm.kernels.transfer import send
 
 # What a token does to its sentence.
 GOES_ON, ENDS, CLOSES = 0, 1, 2
-_ENDING = frozenset(".!?\u2026\u3002\uff01\uff1f\uff0e\uff61")  # the last five: … 。 ！ ？ ． ｡
+_ENDING = frozenset(
+    ".!?\u2026"  # …
+    "\u3002\uff01\uff1f\uff0e\uff61"  # Chinese and Japanese: 。 ！ ？ ． ｡
+    "\u0964\u0965\u061f\u06d4"  # Indic dandas; the Arabic question mark and full stop
+    "\u1362\u1367\u104b\u17d4"  # Ethiopic, Burmese and Khmer
+)
 _CLOSING = frozenset("\"'\u2019\u201d)]}\u00bb\u300d\u300f\uff09\u3011\u300b")
 # Sentences of up to this many tokens share a tensor, those of up to twice as many the next, and so
 # on: a batch holds sentences of 2 tokens and of 200.
@@ -35,8 +40,8 @@ def cut_out(
 def mark_tokens(tokens: Iterable[str]) -> Tensor:
     """Return what each token does to its sentence: it continues, ends or closes it.
 
-    A sentence ends with a token whose last character is one of . ! ? and the ellipsis or a
-    full-width form of them. All such tokens that follow, and closing quotes and brackets among
+    A sentence ends with a token whose last character is one of . ! ? and the ellipsis, or what
+    other scripts have for them. All such tokens that follow, and closing quotes and brackets among
     and behind them, belong to it.
 
     Examples

@@ -2,21 +2,55 @@
 
 import re
 
+from sklstm.text.unicode import MARK, MARK_OR_JOINER, MOST_MARKS, normalize
+
 # Scripts that write words without spaces between them: kana, Han and its extensions.
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+# Such scripts that have marks: Thai, Lao, Burmese and Khmer.
+_UNSPACED_WITH_MARKS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\ua9e0-\ua9ff\uaa60-\uaa7f"
+_LETTER = rf"[^\W{_UNSPACED}{_UNSPACED_WITH_MARKS}]"
+_MARKS = f"{MARK_OR_JOINER}{{0,{MOST_MARKS}}}"
 
-#: What counts as a token by default, first match first: a character of an unspaced script; the
-#: ``n't`` of "isn't", which carries a negation; a word, up to such an ``n't``; any other visible
-#: character by itself, so that ``!``, ``?`` and emoji count. No token holds white space or depends
-#: on what is beyond it, and every other character belongs to a token: the vectorizer may split
-#: texts there first.
+#: What counts as a token by default, first match first: a character of an unspaced script, with its
+#: marks; the ``n't`` of "isn't", which carries a negation; a word with its marks, up to such an
+#: ``n't``; marks without a letter; any other visible character by itself, so that ``!``, ``?`` and
+#: emoji count (those that are joined are one). No token holds white space or depends on what is
+#: beyond it, and every other character belongs to a token: the vectorizer may split texts there
+#: first. The numbers of marks are bounded, so that the time is linear whatever comes.
 TOKEN_PATTERN = (
+    rf"(?u)[{_UNSPACED}]"
+    rf"|[{_UNSPACED_WITH_MARKS}]{_MARKS}"
+    r"|[nN]['’][tT]\b"
+    rf"|{_LETTER}+?(?=[nN]['’][tT]\b)"
+    rf"|{_LETTER}+(?:{MARK_OR_JOINER}{{1,{MOST_MARKS}}}{_LETTER}+)*{_MARKS}"
+    rf"|{MARK_OR_JOINER}{{1,{MOST_MARKS}}}"
+    rf"|[^\w\s](?:{MARK}{{0,{MOST_MARKS}}}\u200d[^\w\s])*{_MARKS}"
+)
+
+#: The default of earlier versions, which files of these have.
+FORMER_PATTERN = (
     rf"(?u)[{_UNSPACED}]"
     r"|[nN]['’][tT]\b"
     rf"|[^\W{_UNSPACED}]+?(?=[nN]['’][tT]\b)"
     rf"|[^\W{_UNSPACED}]+"
     r"|[^\w\s]"
 )
+
+_find = re.compile(TOKEN_PATTERN).findall
+_find_in_ascii = re.compile(FORMER_PATTERN).findall  # no character of ASCII is a mark
+
+
+def find_tokens(text: str) -> list[str]:
+    """Return the matches of ``TOKEN_PATTERN``, of most texts by a simpler pattern.
+
+    Examples
+    --------
+    >>> from sklstm.text.tokenizers import find_tokens
+    >>> find_tokens("isn't नहीं")
+    ['is', "n't", 'नहीं']
+    """
+    return _find_in_ascii(text) if text.isascii() else _find(text)
+
 
 _LINE_BREAK_TAG = re.compile(r"<br\s*/?>", flags=re.IGNORECASE)
 
@@ -34,7 +68,7 @@ def replace_line_breaks(text: str) -> str:
 
 
 def tokenize(text: str) -> list[str]:
-    """Cut a text into tokens by ``TOKEN_PATTERN``, case kept.
+    """Cut a text into tokens by ``TOKEN_PATTERN``, in normal form C, case kept.
 
     Examples
     --------
@@ -44,7 +78,7 @@ def tokenize(text: str) -> list[str]:
     >>> tokenize("房间太小 OK")
     ['房', '间', '太', '小', 'OK']
     """
-    return re.findall(TOKEN_PATTERN, replace_line_breaks(text))
+    return find_tokens(normalize(replace_line_breaks(text), "NFC"))
 
 
 # Tokens without a space before them.

@@ -29,13 +29,22 @@ from sklstm.text.reading import (
     to_bytes,
 )
 from sklstm.text.special_tokens import PADDING, SPECIAL_TOKENS, UNKNOWN
-from sklstm.text.tokenizers import TOKEN_PATTERN, replace_line_breaks
+from sklstm.text.tokenizers import (
+    FORMER_PATTERN,
+    TOKEN_PATTERN,
+    find_tokens,
+    replace_line_breaks,
+)
+from sklstm.text.unicode import normalize
 from sklstm.text.vocabulary import (
     check_vocabulary,
     choose_tokens,
     number_tokens,
     warn_of_tokens_never_made,
 )
+
+#: Patterns by which no token holds white space, and which take linear time: ours.
+OWN_PATTERNS = (None, TOKEN_PATTERN, FORMER_PATTERN)
 
 
 class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
@@ -51,9 +60,14 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         Whether to turn texts into lower case.
     strip_accents : {'ascii', 'unicode'}, callable or None, default=None
         Whether and how to remove accents.
+    normalize : {'NFC', 'NFKC'} or None, default='NFC'
+        The Unicode normal form that texts are brought into after that, so that an "é" of one
+        character and one of two are the same. Soft hyphens, byte order marks, spaces of no width
+        and variation selectors are removed, and marks beyond 30 in a row. None leaves texts as they
+        are.
     preprocessor : callable or None, default=None
-        Function from text to text that replaces lower-casing, accent stripping and the
-        treatment of the HTML tag ``<br />`` as white space.
+        Function from text to text that replaces lower-casing, accent stripping, normalization and
+        the treatment of the HTML tag ``<br />`` as white space.
     tokenizer : callable or None, default=None
         Function from text to a list of tokens that replaces ``token_pattern``.
     analyzer : {'word', 'char'} or callable, default='word'
@@ -61,9 +75,10 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         text to a list of tokens makes of it.
     stop_words : {'english'}, list of str or None, default=None
         Tokens to leave out. By default none, since words like "not" turn a meaning around.
-    token_pattern : str
-        Regular expression of a token. The default takes words, the "n't" of "isn't", each other
-        visible character such as "!", "?" and emoji, and each Chinese or Japanese character.
+    token_pattern : str or None, default=None
+        Regular expression of a token. None takes words with their accents and other marks, the
+        "n't" of "isn't", each other visible character such as "!", "?" and emoji, and each
+        character, with its marks, of Chinese, Japanese, Thai, Lao, Khmer and Burmese.
     min_df : int, float or 'auto', default='auto'
         Leave out tokens that occur in fewer texts: a number, or a share of the texts. 'auto' is 2
         from 1,000 texts on, and 1 below. Words of a single text would let the network memorise that
@@ -108,11 +123,12 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
     _parameter_constraints = {
         "lowercase": ["boolean"],
         "strip_accents": [StrOptions({"ascii", "unicode"}), callable, None],
+        "normalize": [StrOptions({"NFC", "NFKC"}), None],
         "preprocessor": [callable, None],
         "tokenizer": [callable, None],
         "analyzer": [StrOptions({"word", "char"}), callable],
         "stop_words": [StrOptions({"english"}), list, None],
-        "token_pattern": [str],
+        "token_pattern": [str, None],
         "min_df": [
             StrOptions({"auto"}),
             Interval(RealNotInt, 0, 1, closed="both"),
@@ -133,11 +149,12 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         *,
         lowercase=True,
         strip_accents=None,
+        normalize="NFC",
         preprocessor=None,
         tokenizer=None,
         analyzer="word",
         stop_words=None,
-        token_pattern=TOKEN_PATTERN,
+        token_pattern=None,
         min_df="auto",
         max_df=1.0,
         max_features=30_000,
@@ -147,6 +164,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
     ):
         self.lowercase = lowercase
         self.strip_accents = strip_accents
+        self.normalize = normalize
         self.preprocessor = preprocessor
         self.tokenizer = tokenizer
         self.analyzer = analyzer
@@ -390,6 +408,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
 
     def _build_counter(self):
         """Return the CountVectorizer that does the work on a single text."""
+        pattern = TOKEN_PATTERN if self.token_pattern is None else self.token_pattern
         counter = CountVectorizer(
             lowercase=self.lowercase,
             strip_accents=self.strip_accents,
@@ -397,17 +416,21 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             tokenizer=self.tokenizer,
             analyzer=self.analyzer,
             stop_words=self.stop_words,
-            token_pattern=self.token_pattern,
+            token_pattern=pattern,
         )
         try:
-            re.compile(self.token_pattern)
+            re.compile(pattern)
         except re.error as error:
             raise ValueError(
-                f"token_pattern must be a regular expression; got {self.token_pattern!r} ({error})."
+                f"token_pattern must be a regular expression; got {pattern!r} ({error})."
             ) from error
         preprocess = counter.build_preprocessor()
         if self.preprocessor is None:
-            counter.set_params(preprocessor=lambda text: preprocess(replace_line_breaks(text)))
+            counter.set_params(
+                preprocessor=lambda text: normalize(
+                    preprocess(replace_line_breaks(text)), self.normalize
+                )
+            )
         else:
             counter.set_params(preprocessor=lambda text: check_preprocessed(preprocess(text), text))
         return counter
@@ -421,6 +444,8 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             return read_whole(self._checked_analyzer(), ids_of_token)
         counter = self._build_counter()
         preprocess, cut = counter.build_preprocessor(), counter.build_tokenizer()
+        if self.token_pattern in (None, TOKEN_PATTERN):
+            cut = find_tokens
         if self.stop_words is not None:
             cut = counter.set_params(preprocessor=str).build_analyzer()  # str changes nothing more
             shortens = False  # since a word may have no token left
@@ -430,7 +455,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         """Whether texts may be split at white space first: where the default pattern cuts them."""
         is_ours = type(self).build_analyzer is SequenceVectorizer.build_analyzer
         by_pattern = self.analyzer == "word" and self.tokenizer is None
-        return is_ours and by_pattern and self.token_pattern == TOKEN_PATTERN
+        return is_ours and by_pattern and self.token_pattern in OWN_PATTERNS
 
     def _finish(self, ids):
         """Cut the bytes of one text to ``max_length`` ids; no id at all becomes the unknown one."""
