@@ -13,6 +13,9 @@ from sklstm.tasks.regression import ERRORS
 from sklstm.text.vectorizer import SequenceVectorizer
 from sklstm.training.schedule import SCHEDULES
 
+#: Updates in float32 overflow beyond it.
+LARGEST_LR = 1e30
+
 AT_LEAST_1 = Interval(Integral, 1, None, closed="left")
 SHARE = Interval(Real, 0, 1, closed="left")
 NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
@@ -55,7 +58,7 @@ REGULARISATION = {
 TRAINING = {
     "n_negatives": [AT_LEAST_1],
     "window": [Interval(Integral, 2, None, closed="left")],
-    "lr": [Interval(Real, 0, None, closed="neither")],
+    "lr": [Interval(Real, 0, LARGEST_LR, closed="neither")],
     "lr_schedule": [StrOptions(set(SCHEDULES)), None],
     "layer_lr_decay": [Interval(Real, 0, 1, closed="right")],
     "gradual_unfreezing": ["boolean"],

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback, EarlyStopping
 
 from sklstm import LSTMTextClassifier, SequenceVectorizer
 from sklstm.kernels.cells import CELLS
 from sklstm.model import prediction
-from tests.conftest import LABELS, TEXTS, TINY, UNUSUAL, refuse, word_order
+from tests.conftest import LABELS, TEXTS, TINY, UNUSUAL, distinct, refuse, word_order
 
 # What it promises
 
@@ -417,3 +417,55 @@ def test_a_fresh_process_loads_and_predicts(fitted, tmp_path):
         check=True,
     )
     assert result.stdout.split("\n")[:2] == ["['pos', 'neg']", "False False"]
+
+
+# Divergence
+
+
+@pytest.mark.parametrize("lr", [1e20, np.float64(1e25)])
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_a_rate_that_diverges_is_an_error(lr, early_stopping):
+    texts, labels = distinct(120)
+    clf = LSTMTextClassifier(**TINY).set_params(max_epochs=1, early_stopping=early_stopping)
+    with pytest.raises(ValueError, match="Training diverged: .* Lower lr"):
+        clf.set_params(lr=lr, batch_size=200).fit(texts, labels)
+    assert not hasattr(clf, "model_")
+
+
+def test_an_earlier_fit_outlives_a_divergence():
+    texts, labels = distinct(120)
+    clf = LSTMTextClassifier(**TINY).fit(texts, labels)
+    expected = clf.predict_proba(texts)
+    for method in ("fit", "partial_fit"):
+        with pytest.raises(ValueError, match="Training diverged"):
+            getattr(clf.set_params(lr=1e20), method)(texts, labels)
+        assert np.array_equal(clf.predict_proba(texts), expected)
+
+
+def test_a_later_divergence_leaves_the_best_weights():
+    class Explode(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            if len(net.history) == 3:
+                with torch.no_grad():
+                    net.module_.head.weight.fill_(torch.inf)
+
+    texts, labels = distinct(120)
+    clf = LSTMTextClassifier(**TINY, callbacks=[("explode", Explode())])
+    with pytest.warns(
+        ConvergenceWarning, match="Training diverged: .* ended with the best weights"
+    ):
+        clf.fit(texts, labels)
+    assert np.isfinite(clf.predict_proba(texts)).all()
+    assert clf.n_iter_ == 2
+
+
+def test_a_rate_beyond_float32_is_refused():
+    texts, labels = distinct(20)
+    with pytest.raises(ValueError, match="'lr' parameter .* must be a float in the range"):
+        LSTMTextClassifier(**TINY).set_params(lr=1e38).fit(texts, labels)
+
+
+def test_scoring_without_held_out_texts_warns():
+    texts, labels = ["good film", "bad film"] * 20, ["pos", "neg"] * 20
+    with pytest.warns(UserWarning, match="No texts could be held out of 40: .* scoring is without"):
+        LSTMTextClassifier(**TINY, scoring="accuracy").fit(texts, labels)

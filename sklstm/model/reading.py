@@ -12,9 +12,10 @@ import torch
 from sklearn.pipeline import Pipeline
 
 from sklstm.model.container import DamagedFile
-from sklstm.model.writing import DATACLASSES, KIND, MOST_ROWS, NOT_WRITTEN, is_usable
+from sklstm.model.writing import DATACLASSES, KIND, MOST_ROWS, NOT_WRITTEN
 from sklstm.network.encoder import Encoder
 from sklstm.network.state import from_state as network_from_state
+from sklstm.network.state import is_usable
 from sklstm.ngrams.state import from_state as ngrams_from_state
 from sklstm.text.vectorizer import OWN_PATTERNS, SequenceVectorizer
 from sklstm.text.vocabulary import check_vocabulary, number_tokens

@@ -17,6 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklstm.model.blending import Blend
 from sklstm.model.text_model import TextModel
 from sklstm.network.encoder import Encoder
+from sklstm.network.state import is_usable
 from sklstm.network.state import take_state as take_network_state
 from sklstm.ngrams.state import is_ngram_member
 from sklstm.ngrams.state import take_state as take_ngrams_state
@@ -32,8 +33,6 @@ DATACLASSES = {
 }
 #: A list or an object of more items is written as arrays, where these are alike.
 MANY = 100
-# Sums of the products of two such weights are finite in float32.
-MOST_WEIGHT = 1e15
 # The most different numbers of an array that is written as codes of two bytes.
 MOST_VALUES = 2**16
 # The most epochs of a history.
@@ -253,8 +252,3 @@ def _plain_vocabulary(vocabulary):
     if vocabulary is None or isinstance(vocabulary, dict):
         return vocabulary
     return list(map(str, check_vocabulary(vocabulary)))
-
-
-def is_usable(weight: np.ndarray) -> bool:
-    """Whether a weight is finite, and so small that sums of its products are finite too."""
-    return float(np.abs(weight).max(initial=0)) <= MOST_WEIGHT

@@ -14,6 +14,8 @@ from sklstm.network.text_network import LSTMTextNetwork
 NETWORKS = {kind.__name__: kind for kind in (LSTMTextNetwork, LSTMLanguageNetwork)}
 DTYPES = ("float16", "float32", "float64")
 MARKS = (GOES_ON, ENDS, CLOSES)
+# Sums of the products of two such weights are finite in float32.
+MOST_WEIGHT = 1e15
 # Pools without weights cost nothing in a file, and memory in a network.
 MOST_POOLS = 100
 
@@ -31,6 +33,18 @@ def take_state(network: Encoder) -> dict:
         "generator": _to_array(network.generator.get_state()),
         "marks": None if marks is None else _to_array(marks),
     }
+
+
+def is_usable(weight: np.ndarray) -> bool:
+    """Return whether a weight is finite, and so small that sums of its products are finite too."""
+    return float(np.abs(weight).max(initial=0)) <= MOST_WEIGHT
+
+
+@torch.no_grad()
+def has_usable_weights(network: torch.nn.Module) -> bool:
+    """Return whether all weights that are trained are usable."""
+    trained = [weight for weight in network.parameters() if weight.requires_grad]
+    return all(bool((weight.abs() <= MOST_WEIGHT).all()) for weight in trained)
 
 
 def _to_array(tensor: torch.Tensor) -> np.ndarray:

@@ -61,8 +61,8 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
     strip_accents : {'ascii', 'unicode'}, callable or None, default=None
         Whether and how to remove accents.
     normalize : {'NFC', 'NFKC'} or None, default='NFC'
-        The Unicode normal form that texts are brought into after that, so that an "é" of one
-        character and one of two are the same. Soft hyphens, byte order marks, spaces of no width
+        The Unicode normal form that texts are brought into first, so that an "é" of one character
+        and one of two are the same. Soft hyphens, byte order marks, spaces of no width
         and variation selectors are removed, and marks beyond 30 in a row. None leaves texts as they
         are.
     preprocessor : callable or None, default=None
@@ -427,8 +427,8 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         preprocess = counter.build_preprocessor()
         if self.preprocessor is None:
             counter.set_params(
-                preprocessor=lambda text: normalize(
-                    preprocess(replace_line_breaks(text)), self.normalize
+                preprocessor=lambda text: preprocess(
+                    normalize(replace_line_breaks(text), self.normalize)
                 )
             )
         else:

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import itertools
 import lzma
 import os
 import reprlib
@@ -215,9 +216,7 @@ class VectorFile:
         if len(fields) == 2 and all(field.isdigit() for field in fields) and int(fields[1]) > 0:
             self.n_words, self.width = map(int, fields)
             return True
-        self.width = len(fields) - 1
-        while self.width and not all(map(_is_number, fields[-self.width :])):
-            self.width -= 1
+        self.width = sum(1 for _ in itertools.takewhile(_is_number, reversed(fields[1:])))
         if self.width < 1:
             raise ValueError(
                 f"Line {number} of {self.name} must hold a word and its vector, or the number of "

@@ -2,17 +2,21 @@
 
 import copy
 import math
+import warnings
 from collections.abc import Callable
 
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler, ProgressBar
 from torch import Tensor, nn
 
+from sklstm.network.state import has_usable_weights
 from sklstm.training.fine_tuning import measure_depth
 from sklstm.training.reporting import Report
 from sklstm.training.schedule import Schedule
 from sklstm.training.settings import TrainingSettings
+from sklstm.training.trained import TrainingStopped
 
 # Gradients of recurrent networks explode now and then (Pascanu et al. 2013); this norm is the
 # one of Miyato et al. (2017).
@@ -50,19 +54,22 @@ def build_callbacks(
     TypeError
         If one of the user's callbacks is none.
     """
-    callbacks = {"clip": GradientClipping(MAX_GRADIENT_NORM), "diverged": Diverged()}
+    scoring = None
+    if validation is not None:
+        scoring = ValidationScoring(
+            validation.evaluate,
+            monitor=validation.monitor,
+            keep_best=settings.keeps_best,
+        )
+    callbacks = {"clip": GradientClipping(MAX_GRADIENT_NORM), "diverged": Diverged(scoring)}
     if settings.lr_schedule is not None:
         schedule = Schedule(settings.lr_schedule, n_epochs * n_batches)
         callbacks["schedule"] = LRScheduler("LambdaLR", lr_lambda=schedule, step_every="batch")
     callbacks["weights"] = WeightAveraging(settings.ema)
     if n_stages > 1:
         callbacks["unfreezing"] = Unfreezing()
-    if validation is not None:
-        callbacks["validation"] = ValidationScoring(
-            validation.evaluate,
-            monitor=validation.monitor,
-            keep_best=settings.keeps_best,
-        )
+    if scoring is not None:
+        callbacks["validation"] = scoring
         if settings.early_stopping:
             callbacks["early_stopping"] = EarlyStoppingAfterUnfreezing(
                 n_stages=n_stages,
@@ -314,16 +321,34 @@ class EarlyStoppingAfterUnfreezing(EarlyStopping):
 
 
 class Diverged(Callback):
-    """Ends a training whose loss is not finite any more; nothing after it could help."""
+    """Ends a training whose loss or weights are not finite any more; nothing after it could help.
+
+    Parameters
+    ----------
+    validation : ValidationScoring or None
+        Where it has kept the weights of an earlier epoch, training ends with these and a warning.
+    """
+
+    def __init__(self, validation: "ValidationScoring | None"):
+        self.validation = validation
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        """Raise ValueError unless the training loss is finite."""
+        """Raise ValueError, or end the training, unless loss and weights are finite."""
         loss = net.history[-1, "train_loss"]
-        if not math.isfinite(loss):
-            raise ValueError(
-                f"Training diverged: the loss of epoch {len(net.history)} is {loss}. "
-                f"Lower lr, which is {net.lr}."
-            )
+        if math.isfinite(loss) and has_usable_weights(net.module_):
+            return
+        what = f"the loss of epoch {len(net.history)} is {loss}"
+        if math.isfinite(loss):
+            what = f"the weights after epoch {len(net.history)} are not finite, or too large to use"
+        advice = f"Lower lr, which is {net.lr}."
+        if self.validation is None or self.validation.best_weights_ is None:
+            raise ValueError(f"Training diverged: {what}. {advice}")
+        warnings.warn(
+            f"Training diverged: {what}. It has ended with the best weights before. {advice}",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+        raise TrainingStopped
 
 
 class EpochLog(Callback):

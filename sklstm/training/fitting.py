@@ -77,6 +77,7 @@ class Fitting:
         strata = self.task.strata(everything.targets, self.settings.validation_fraction)
         rows, others = self.split_rows(everything.texts, strata)
         if others is None:
+            self.report.nothing_held_out(len(everything.texts), self.estimator.scoring)
             return everything, everything, None
         return everything, everything.take(rows), everything.take(others)
 

@@ -10,20 +10,17 @@ from skorch.history import History
 from torch import Tensor, nn
 
 from sklstm.kernels.memory import reused_memory
+from sklstm.network.state import has_usable_weights
 from sklstm.text.batching import Batch, TrainingBatches
 from sklstm.text.windows import TrainingWindows, WindowBatch
 from sklstm.training.callbacks import PREFIX
 from sklstm.training.fine_tuning import list_rates
 from sklstm.training.optimizer import LazyAdamW
 from sklstm.training.settings import TrainingSettings
-from sklstm.training.trained import Trained
+from sklstm.training.trained import Trained, TrainingStopped
 
 #: The optimiser's moments, by the name of the weight they belong to.
 Moments = dict[str, dict[str, Tensor]]
-
-
-class TrainingStopped(Exception):
-    """A callback has ended the training."""
 
 
 class TextNet(NeuralNet):
@@ -208,6 +205,11 @@ def train(net: TextNet, batches: TrainingBatches | TrainingWindows, *, n_epochs:
         interrupted = True
     net.notify("on_train_end", X=batches, y=None)
     _tidy(net, n_earlier)
+    if not has_usable_weights(net.module_):
+        raise ValueError(
+            "Training diverged: weights are not finite, or too large to use. "
+            f"Lower lr, which is {net.lr}."
+        )
     history = [dict(row) for row in net.history]
     return Trained(history, _users_callbacks(net), interrupted, len(history) - n_earlier)
 

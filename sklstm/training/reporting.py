@@ -7,6 +7,7 @@ import contextlib
 import logging
 import math
 import sys
+import warnings
 
 from sklstm.model.blending import Blend, pool
 from sklstm.model.validation import Validation
@@ -40,6 +41,16 @@ class Report:
         with contextlib.suppress(AttributeError, OSError, ValueError):
             sys.stdout.write(f"{text}\n")
             sys.stdout.flush()
+
+    def nothing_held_out(self, n_texts: int, scoring) -> None:
+        """Show that no texts are held out; warn where ``scoring`` is without effect by that."""
+        message = (
+            f"No texts could be held out of {n_texts}: they are too few, or too few of them "
+            "differ. Training has no early stopping, and the probabilities are not calibrated"
+        )
+        if scoring is not None:
+            warnings.warn(f"{message}; scoring is without effect.", UserWarning, stacklevel=2)
+        self.line(f"{message}.")
 
     def member(self, blend, n_texts: int) -> None:
         """Show that the ensemble member is about to be fitted."""

@@ -3,6 +3,10 @@
 from typing import NamedTuple
 
 
+class TrainingStopped(Exception):
+    """A callback has ended the training."""
+
+
 class Trained(NamedTuple):
     """What a training leaves, apart from the weights."""
 

@@ -187,3 +187,18 @@ def test_too_little_memory_says_what_to_do(batch_size, advice):
     expected = f"a batch of {batch_size} texts of up to {longest} tokens. .*{advice}"
     with pytest.raises(torch.OutOfMemoryError, match=expected):
         train(net, batches, n_epochs=1)
+
+
+# Divergence
+
+
+def poison(network):
+    with torch.no_grad():
+        network.head.weight[0] = float("nan")
+
+
+def test_weights_that_are_not_finite_are_never_left():
+    net = build_small_net(callbacks=[("interrupt", InterruptAt(1))])
+    poison(net.module_)
+    with pytest.raises(ValueError, match="Training diverged: weights are not finite"):
+        train(net, make_batches(), n_epochs=1)
