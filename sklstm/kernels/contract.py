@@ -78,6 +78,12 @@ from sklstm.kernels.cells import CELLS, HIDDEN, PARAMETERS, Cell, check_cell
 #: Added to the variance by the layer norms, as in torch.nn.LayerNorm.
 NORM_EPS = 1e-5
 
+#: The largest factor, 1 / deviation, with which a norm inside the recurrence sends a gradient back:
+#: that of a variance of NORM_EPS. While the states of a text are 0, as they are where all its
+#: inputs are dropped, both norms of a step multiply by 1 / sqrt(NORM_EPS) = 316, and the gradient
+#: overflows within some ten steps. So numbers with a smaller variance send none back.
+STEEPEST_NORM = (2 * NORM_EPS) ** -0.5
+
 
 class Inputs(NamedTuple):
     """One direction of one layer, over one batch."""

@@ -18,7 +18,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sklstm.kernels.contract import DIFFERENTIABLE, NORM_EPS, Inputs, Outputs, mirror_index
+from sklstm.kernels.contract import (
+    DIFFERENTIABLE,
+    NORM_EPS,
+    STEEPEST_NORM,
+    Inputs,
+    Outputs,
+    mirror_index,
+)
 
 
 class Gradients(NamedTuple):
@@ -125,13 +132,13 @@ def layer_norm_backward(inputs, kept, dh, dc):
     recurrent, c_prev, i, f, g, o, c, tanh_c = kept
     d_o = dh * tanh_c * o * (1 - o)
     d_normed_c = dh * o * (1 - tanh_c**2)
-    through_norm, d_scale = _normed_backward(d_normed_c, c, inputs.norm_c[0])
+    through_norm, d_scale = _normed_backward(d_normed_c, c, inputs.norm_c[0], recurrent=True)
     dc = dc + through_norm
     d_i = dc * g * i * (1 - i)
     d_f = dc * c_prev * f * (1 - f)
     d_g = dc * i * (1 - g**2)
     d_gates = torch.cat([d_i, d_f, d_g, d_o], dim=1)
-    d_recurrent, d_norm_hh = _normed_backward(d_gates, recurrent, inputs.norm_hh)
+    d_recurrent, d_norm_hh = _normed_backward(d_gates, recurrent, inputs.norm_hh, recurrent=True)
     own = {"norm_hh": d_norm_hh, "norm_c": torch.stack([d_scale, d_normed_c.sum(0)])}
     return Gradients(d_gates, d_recurrent, (0.0, dc * f), own)
 
@@ -331,12 +338,19 @@ def _normed(x: Tensor, scale: Tensor | None) -> Tensor:
     return x if scale is None else torch.layer_norm(x, scale.shape, scale, None, NORM_EPS)
 
 
-def _normed_backward(grad: Tensor, x: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Return the gradients of x and of scale, from that of ``_normed(x, scale)``."""
+def _normed_backward(
+    grad: Tensor, x: Tensor, scale: Tensor | None, *, recurrent: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Return the gradients of x and of scale, from that of ``_normed(x, scale)``.
+
+    Inside the recurrence, an x of almost no variance gets none (``STEEPEST_NORM``).
+    """
     if scale is None:
         return grad, None
-    deviation = (x.var(-1, correction=0, keepdim=True) + NORM_EPS).sqrt()
-    unit = (x - x.mean(-1, keepdim=True)) / deviation
+    slope = (x.var(-1, correction=0, keepdim=True) + NORM_EPS).rsqrt()
+    unit = (x - x.mean(-1, keepdim=True)) * slope
     d_unit = grad * scale
     along = d_unit.mean(-1, keepdim=True) + unit * (d_unit * unit).mean(-1, keepdim=True)
-    return (d_unit - along) / deviation, (grad * unit).flatten(0, -2).sum(0)
+    if recurrent:
+        slope = torch.where(slope > STEEPEST_NORM, 0.0, slope)
+    return (d_unit - along) * slope, (grad * unit).flatten(0, -2).sum(0)

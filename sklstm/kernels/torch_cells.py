@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sklstm.kernels.contract import NORM_EPS, Inputs
+from sklstm.kernels.contract import NORM_EPS, STEEPEST_NORM, Inputs
 from sklstm.kernels.packing import Scratch
 
 
@@ -257,7 +257,7 @@ class LayerNorm(Standard):
         self.d_recurrent = scratch.rows("d_recurrent", *d.shape, d.dtype)
         self.steps_of_d_recurrent = []  # from the last to the first
         self.d_normed_c = into_c
-        parts = (block.c_new, *self.stats_c, self.recurrent, *self.stats_h)
+        parts = (block.c_new, *_bounded(self.stats_c), self.recurrent, *_bounded(self.stats_h))
         own = zip(*_by_step(parts, counts), strict=True)
         return zip(super().views_backward(block, d, into_c, counts, scratch), own, strict=True)
 
@@ -332,6 +332,12 @@ def stats(x: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
     )
     variance = deviations.square_().mean(1, keepdim=True)
     return mean, variance.add_(NORM_EPS).rsqrt_()
+
+
+def _bounded(stats: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the mean, and 1 / deviation with which a gradient goes back (``STEEPEST_NORM``)."""
+    mean, rstd = stats
+    return mean, torch.where(rstd > STEEPEST_NORM, 0.0, rstd)
 
 
 def norm_backward(

@@ -8,7 +8,7 @@ the registers that every step needs.
 import triton
 import triton.language as tl
 
-from sklstm.kernels.contract import NORM_EPS
+from sklstm.kernels.contract import NORM_EPS, STEEPEST_NORM
 from sklstm.kernels.triton_block import (
     RUNTIME,
     launch,
@@ -51,9 +51,12 @@ def _stream(
 
 
 @triton.jit
-def _before_norm(d_gate, unit, mean, along, scale, H: tl.constexpr, PADDED: tl.constexpr):
-    """Return the gradient of x from that of the unit of x."""
+def _before_norm(
+    d_gate, unit, mean, along, scale, STEEPEST: tl.constexpr, H: tl.constexpr, PADDED: tl.constexpr
+):
+    """Return the gradient of x from that of the unit of x; 0 for an x of almost no variance."""
     inside = (tl.arange(0, PADDED) < H)[None, :]
+    scale = tl.where(scale > STEEPEST, 0.0, scale)
     return tl.where(inside, (d_gate - mean - unit * along) * scale, 0.0)
 
 
@@ -72,7 +75,7 @@ def backward_kernel(  # noqa: C901 every branch is decided when the kernel is co
     D: tl.constexpr, REVERSED: tl.constexpr, G: tl.constexpr, OUTPUT_SEES_NEW_C: tl.constexpr,
     H: tl.constexpr, PADDED: tl.constexpr, TEXTS: tl.constexpr,
     STREAMED: tl.constexpr, CHUNK: tl.constexpr, STAGES: tl.constexpr,
-    PRECISION: tl.constexpr, FAST: tl.constexpr, EPS: tl.constexpr,
+    PRECISION: tl.constexpr, FAST: tl.constexpr, EPS: tl.constexpr, STEEPEST: tl.constexpr,
 ):  # fmt: skip
     """Compute the gradients of the steps of ``TEXTS`` texts."""
     dtype = weight_hh.dtype.element_ty
@@ -160,7 +163,7 @@ def backward_kernel(  # noqa: C901 every branch is decided when the kernel is co
             d_unit = d_normed * weight_c
             mean = tl.sum(d_unit, axis=1, keep_dims=True) / H
             along = tl.sum(d_unit * unit_c, axis=1, keep_dims=True) / H
-            dc_step += _before_norm(d_unit, unit_c, mean, along, scale_c, H, PADDED)
+            dc_step += _before_norm(d_unit, unit_c, mean, along, scale_c, STEEPEST, H, PADDED)
         d_o = dh_step * tanh_c * o * (1 - o)
         if OUTPUT_SEES_NEW_C:
             dc_step += d_o * load_vector(peephole, 2, H, PADDED)
@@ -194,10 +197,10 @@ def backward_kernel(  # noqa: C901 every branch is decided when the kernel is co
             mean = tl.sum(d_i + d_f + d_g + d_o, axis=1, keep_dims=True) / (4 * H)
             along = tl.sum(products, axis=1, keep_dims=True) / (4 * H)
             scale = tl.load(scales + row[:, None], mask=live[:, None], other=0.0)
-            d_i = _before_norm(d_i, unit_i, mean, along, scale, H, PADDED)
-            d_f = _before_norm(d_f, unit_f, mean, along, scale, H, PADDED)
-            d_g = _before_norm(d_g, unit_g, mean, along, scale, H, PADDED)
-            d_o = _before_norm(d_o, unit_o, mean, along, scale, H, PADDED)
+            d_i = _before_norm(d_i, unit_i, mean, along, scale, STEEPEST, H, PADDED)
+            d_f = _before_norm(d_f, unit_f, mean, along, scale, STEEPEST, H, PADDED)
+            d_g = _before_norm(d_g, unit_g, mean, along, scale, STEEPEST, H, PADDED)
+            d_o = _before_norm(d_o, unit_o, mean, along, scale, STEEPEST, H, PADDED)
             store_tile(d_i, grad_recurrent, row, exists, WIDTH, H, PADDED, 0)
             store_tile(d_f, grad_recurrent, row, exists, WIDTH, H, PADDED, 1)
             store_tile(d_g, grad_recurrent, row, exists, WIDTH, H, PADDED, 2)
@@ -238,4 +241,9 @@ def backward_kernel(  # noqa: C901 every branch is decided when the kernel is co
 
 def run(arguments: dict, device) -> None:
     """Write the outputs."""
-    launch("backward", backward_kernel, arguments | {"EPS": NORM_EPS}, device)
+    launch(
+        "backward",
+        backward_kernel,
+        arguments | {"EPS": NORM_EPS, "STEEPEST": STEEPEST_NORM},
+        device,
+    )

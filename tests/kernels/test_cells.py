@@ -168,3 +168,16 @@ def test_no_other_file_asks_for_the_name_of_a_cell(path):
 )
 def test_a_question_for_the_name_is_found(line):
     assert any(names_in(node) for node in questions(ast.parse(line)))
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+def test_states_without_variance_do_not_blow_up_the_gradient(backend):
+    """A text whose inputs are all 0 has states of 0, where the norms are steepest."""
+    torch.manual_seed(0)
+    layer = LSTM(3, 8, cell="layer_norm", bidirectional=True, backend=backend)
+    x = torch.randn(40, 2, 3)
+    x[:, 0] = 0.0
+    x.requires_grad_()
+    (layer(x)[0] * torch.randn(40, 2, 16)).sum().backward()
+    for gradient in (x.grad, *(parameter.grad for parameter in layer.parameters())):
+        assert gradient.abs().max() < 1e4
