@@ -11,6 +11,9 @@ from sklstm.text.vectorizer import SequenceVectorizer
 # What occurs in one text only says nothing about others.
 FEWEST_TEXTS = 2
 CHARACTERS = (2, 5)
+# What is read at each end of a token that is longer than twice that. No word is; a token of a
+# megabyte, such as an encoded file, would have five million pieces.
+MOST_CHARACTERS = 100
 # Pieces of words are many and alike; at their full weight they drown the words of long texts.
 WEIGHT_OF_PIECES = 0.5
 
@@ -20,7 +23,8 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
 
     The n-grams of 2 to 5 characters do not cross a token's ends, so they are found once for each
     different token and multiplied by the tokens' counts, instead of being found in every text.
-    Tokens that were not there at ``fit`` have them too.
+    Tokens that were not there at ``fit`` have them too. Of a token of more than 200 characters only
+    the first and the last 100 have n-grams.
 
     Parameters
     ----------
@@ -203,8 +207,17 @@ def _cut(tokens, cutter):
 
 
 def _long(tokens):
-    """Return the tokens, "" in the place of those that have no pieces but themselves."""
-    return [token if len(token.strip()) > 1 else "" for token in tokens]
+    """Return what of each token has pieces: of a single character nothing, of a long one its ends.
+
+    A space is put between the ends, which no piece crosses.
+    """
+    return [_readable(token) if len(token.strip()) > 1 else "" for token in tokens]
+
+
+def _readable(token):
+    if len(token) <= 2 * MOST_CHARACTERS:
+        return token
+    return f"{token[:MOST_CHARACTERS]} {token[-MOST_CHARACTERS:]}"
 
 
 def _find_common(counts):

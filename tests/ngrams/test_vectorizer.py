@@ -95,3 +95,20 @@ def test_it_is_cloned_pickled_and_repeatable():
     assert isinstance(bayes, NaiveBayesLogisticRegression)
     again = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_array_equal(fitted.predict_proba(TEXTS), again.predict_proba(TEXTS))
+
+
+def test_of_a_very_long_token_both_ends_are_read():
+    vectorizer = NgramVectorizer().fit(["abab xyxy cdcd", "abab xyxy cdcd"])
+    new = [f"{'ab' * 50}{'xy' * n}{'cd' * 50}" for n in (0, 1, 1_000, 100_000)]
+    whole, *cut = vectorizer.transform(new).toarray()
+    assert all((features == cut[0]).all() for features in cut)
+    names = vectorizer.cutter_.get_feature_names_out().tolist()
+    of_pieces = cut[0][-len(names) :]
+    assert of_pieces[names.index("ab")] > 0 and of_pieces[names.index("cd")] > 0
+    assert of_pieces[names.index("xy")] == 0
+    assert (whole > 0).sum() >= (cut[0] > 0).sum() > 0
+
+
+def test_the_pieces_of_a_long_token_are_few():
+    token = "".join(np.random.default_rng(0).choice(list("abcdefghij"), size=1_000_000))
+    assert len(NgramVectorizer().fit([token]).cutter_.vocabulary_) < 1_000
