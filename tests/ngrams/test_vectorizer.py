@@ -106,7 +106,7 @@ def test_of_a_very_long_token_both_ends_are_read():
     of_pieces = cut[0][-len(names) :]
     assert of_pieces[names.index("ab")] > 0 and of_pieces[names.index("cd")] > 0
     assert of_pieces[names.index("xy")] == 0
-    assert (whole > 0).sum() >= (cut[0] > 0).sum() > 0
+    assert whole.any()
 
 
 def test_the_pieces_of_a_long_token_are_few():
