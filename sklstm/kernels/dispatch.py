@@ -94,17 +94,25 @@ def _autocast(directions: list[Inputs]) -> list[Inputs]:
     device_type = directions[0].x.device.type
     if not torch.is_autocast_enabled(device_type):
         return directions
-    return [_cast(inputs, torch.get_autocast_dtype(device_type)) for inputs in directions]
+    dtype, cast = torch.get_autocast_dtype(device_type), {}
+    return [_cast(inputs, dtype, cast) for inputs in directions]
 
 
-def _cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
-    """Return the inputs in another dtype."""
-    return Inputs(
-        *(
-            value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
-            for value in inputs
-        )
-    )
+def _cast(inputs: Inputs, dtype: torch.dtype, cast: dict[int, Tensor]) -> Inputs:
+    """Return the inputs in another dtype.
+
+    A tensor that directions share is cast once, so that they still share it: ``cast`` has by the
+    identity of a tensor what has become of it.
+    """
+
+    def to_dtype(value):
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        if id(value) not in cast:
+            cast[id(value)] = value.to(dtype)
+        return cast[id(value)]
+
+    return Inputs(*map(to_dtype, inputs))
 
 
 def check_backend(backend: str) -> None:

@@ -206,19 +206,20 @@ def launch(name: str, kernel, arguments: dict, device: torch.device) -> None:
     dtype, has_norms = arguments["weight_hh"].dtype, arguments["norm_hh"] is not None
     best = plan(name, dtype, arguments["H"], shared_memory_of(device), has_norms=has_norms)
     grid = (triton.cdiv(arguments["n_texts"], TEXTS), arguments["D"])
-    for of in more_modest(best):
+    plans = more_modest(best)
+    for of in plans:
+        is_last = of is plans[-1]
         what = (of, name, dtype, arguments["H"], arguments["G"], has_norms, device)
-        if what in _refused:
+        if what in _refused and not is_last:
             continue
         try:
             with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
                 kernel[grid](**arguments, **plan_arguments(of), **options(of))
-        except OutOfResources:
-            _refused.add(what)
-            if of.streamed and of.stages == 1:
-                raise
-        else:
             return
+        except OutOfResources:
+            if is_last:
+                raise
+            _refused.add(what)
 
 
 def more_modest(best: Plan) -> list[Plan]:

@@ -98,9 +98,10 @@ def refusal(inputs: Inputs, need_last: bool) -> str | None:
 
 
 def suits(directions: list[Inputs]) -> bool:
-    """Return whether the kernels are faster than cuDNN, as ``benchmarks/speed/gpu.py`` measured.
+    """Return whether the kernels are faster than ``aten``, as ``benchmarks/speed/gpu.py`` measured.
 
-    They are in half precisions, and in float32 as long as the weights stay on the chip.
+    They are in half precisions, and in float32 as long as the weights stay on the chip. (Not always
+    than ``torch.nn.LSTM``, which hands cuDNN both directions at once, and knows no lengths.)
     """
     inputs = directions[0]
     if inputs.x.device.type != "cuda":
@@ -140,8 +141,9 @@ def forward_all(directions: list[Inputs], for_backward: bool) -> list[Outputs]:
     n_steps, n_texts, _, hidden = inputs.sizes
     states, n_rows = (n, n_steps, n_texts, hidden), len(inputs.bias)
     gates_x, projections = _project(directions)
-    h, h_last = inputs.x.new_empty(states), inputs.x.new_empty(n, n_texts, hidden)
-    c_last = torch.empty_like(h_last)
+    # Of one direction without its axis: autograd refuses to change a view of several outputs.
+    shapes = [states, (n, n_texts, hidden)] if n > 1 else [states[1:], (n_texts, hidden)]
+    h, h_last, c_last = (inputs.x.new_empty(shapes[k]) for k in (0, 1, 1))
     saved = dict.fromkeys(("gates", "cells", "h_in_all", "units", "scales"))
     if for_backward:
         # Only sums of some cells read what is saved for the padding, which must then be 0.
@@ -149,7 +151,7 @@ def forward_all(directions: list[Inputs], for_backward: bool) -> list[Outputs]:
         like = {"device": inputs.x.device, "dtype": inputs.x.dtype}
         saved["gates"] = create(n_steps, n_texts, n, n_rows, **like)
         saved["cells"] = create(states, device=inputs.x.device)
-        saved["h_in_all"] = torch.empty_like(h)
+        saved["h_in_all"] = inputs.x.new_empty(states)
         if inputs.norm_hh is not None:
             saved["units"] = create(n_steps, n_texts, n, n_rows, **like)
             saved["scales"] = create(states[:3], device=inputs.x.device)
@@ -158,7 +160,8 @@ def forward_all(directions: list[Inputs], for_backward: bool) -> list[Outputs]:
     written = {"h_all": h, "h_last": h_last, "c_last": c_last} | saved
     arguments = {"gates_x": gates_x} | first | written
     triton_forward.run(triton_block.shared_arguments(directions) | arguments, inputs.x.device)
-    results = [Outputs(*ends) for ends in zip(h, h_last, c_last, strict=True)]
+    ends = zip(h, h_last, c_last, strict=True) if n > 1 else [(h, h_last, c_last)]
+    results = [Outputs(*own) for own in ends]
     if for_backward:
         kept = [tensor for tensor in saved.values() if tensor is not None]
         results[0] = results[0]._replace(saved=(*kept, *projections))

@@ -75,16 +75,20 @@ def _stream(
     texts: RaggedIds,
     n_columns: int,
 ) -> np.ndarray:
-    """Fill one result row a text; the further memory is that of one batch."""
+    """Return one row a text; the further memory is that of one batch, on a card of all rows."""
     weight = network.head.weight
     result = torch.empty(len(texts), n_columns, dtype=weight.dtype)
     order, outputs = [], []
     with evaluating(network), torch.inference_mode(), reused_memory():
         prepared = network.prepare(torch.from_numpy(texts.ids).to(weight.device))
         for rows, ids, lengths in prediction_batches(texts):
-            order.append(rows)
-            outputs.append(function(send(ids, weight.device), lengths, prepared))
-        if order:  # all at once, so that a card is waited for once
+            output = function(send(ids, weight.device), lengths, prepared)
+            if weight.device.type == "cpu":
+                result[rows] = output
+            else:  # fetched all at once, so that a card is waited for once
+                order.append(rows)
+                outputs.append(output)
+        if order:
             result[np.concatenate(order)] = torch.cat(outputs).cpu()
     return result.numpy()
 

@@ -24,7 +24,7 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
     The n-grams of 2 to 5 characters do not cross a token's ends, so they are found once for each
     different token and multiplied by the tokens' counts, instead of being found in every text.
     Tokens that were not there at ``fit`` have them too. Of a token of more than 200 characters only
-    the first and the last 100 have n-grams.
+    the first and the last 100 have n-grams, as if these were two tokens.
 
     Parameters
     ----------

@@ -63,9 +63,16 @@ MARK = _to_pattern(_MARKS)
 #: The pattern of a mark, or of a joiner of Indic, Arabic and Persian writing.
 MARK_OR_JOINER = _to_pattern(f"{_MARKS} 200c-200d")
 
-# Characters that are not seen and say nothing of a word: the soft hyphen, spaces of no width, the
-# byte order mark, and selectors of a variant of the glyph before them.
-_INVISIBLE = re.compile("[\xad\u200b\u2060\ufeff\ufe00-\ufe0f\U000e0100-\U000e01ef]+")
+# Characters that are not seen and say nothing of a word: the soft hyphen, spaces of no width, marks
+# of direction, the byte order mark, and selectors of a variant of the glyph before them.
+_INVISIBLE = re.compile(
+    "[\xad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
+    "\ufe00-\ufe0f\U000e0100-\U000e01ef]+"
+)
+# Joiners with nothing to join, at an end of a word.
+_LONELY_JOINERS = re.compile(
+    r"[\u200c\u200d]+(?=[\s!-/:-@\[-`{-~]|$)|(?<![^\s!-/:-@\[-`{-~])[\u200c\u200d]+"
+)
 _FLOOD = re.compile(f"({MARK}{{{MOST_MARKS}}}){MARK}+")
 
 
@@ -89,5 +96,5 @@ def normalize(text: str, form: str | None) -> str:
     """
     if form is None or text.isascii():
         return text
-    text = _FLOOD.sub(r"\1", _INVISIBLE.sub("", text))
-    return unicodedata.normalize(form, text)
+    text = _LONELY_JOINERS.sub("", _INVISIBLE.sub("", text))
+    return unicodedata.normalize(form, _FLOOD.sub(r"\1", text))

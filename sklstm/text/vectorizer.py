@@ -472,6 +472,10 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         matrix[np.arange(width) < lengths[:, None]] = ids
         return matrix
 
+    def __setstate__(self, state):
+        """Take the fields; a pickle of an earlier version has no normal form."""
+        super().__setstate__({"normalize": None} | state)
+
     def __sklearn_tags__(self):
         """Tell scikit-learn that texts come in."""
         tags = super().__sklearn_tags__()

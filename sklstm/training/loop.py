@@ -201,7 +201,9 @@ def train(net: TextNet, batches: TrainingBatches | TrainingWindows, *, n_epochs:
     except TrainingStopped:
         pass
     except torch.OutOfMemoryError as error:
-        raise torch.OutOfMemoryError(_explain_lack_of_memory(batches)) from error
+        # Without the traceback, whose frames would keep what has no room.
+        lack = _explain_lack_of_memory(batches)
+        raise torch.OutOfMemoryError(lack) from error.with_traceback(None)
     except KeyboardInterrupt:
         interrupted = True
     net.notify("on_train_end", X=batches, y=None)

@@ -288,8 +288,13 @@ def _choose_vectorizer(theirs: SequenceVectorizer, own: SequenceVectorizer | Non
     if own is None:
         return vectorizer
     before, now = theirs.get_params(deep=False), own.get_params(deep=False)
+    # A language model from an earlier file has other values of these than the defaults of today.
+    defaults = SequenceVectorizer().get_params(deep=False)
+    not_given = {name for name in ("normalize", "token_pattern") if now[name] == defaults[name]}
     different = [
-        name for name in before if name not in OWN and not _is_same(before[name], now[name])
+        name
+        for name in before
+        if name not in {*OWN, *not_given} and not _is_same(before[name], now[name])
     ]
     if different or type(own) is not type(theirs):
         raise ValueError(

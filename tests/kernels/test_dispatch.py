@@ -71,6 +71,14 @@ def test_a_card_that_cannot_launch_warns_once_and_falls_back(monkeypatch):
         choose("triton", [peephole], need_last=True)
 
 
+def test_directions_that_share_their_x_share_it_under_autocast():
+    inputs = make_inputs(SMALL, "lstm", torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = dispatch._autocast([inputs, inputs._replace(reverse=True)])
+    assert cast[0].x is cast[1].x
+    assert cast[0].x.dtype == cast[0].weight_hh.dtype == torch.bfloat16
+
+
 FUNCTIONS = ["device_refusal", "refusal", "suits", "gains_from_bfloat16", "forward", "backward"]
 
 

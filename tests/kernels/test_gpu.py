@@ -115,6 +115,33 @@ def test_new_sizes_compile_nothing_anew():
     assert n_compiled() == first
 
 
+@pytest.mark.parametrize("hidden", [20, 200])
+@pytest.mark.parametrize("feature", ["input_dropout", "recurrent_dropout", "zoneout", "dropout"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_layer_of_two_directions(cell, feature, hidden, precision, monkeypatch):
+    precision("ieee")
+    monkeypatch.setattr("sklstm.lstm.generator_on", lambda device, generator: generator)
+    layers = []
+    for backend in ("triton", "reference"):
+        generator = torch.Generator().manual_seed(0)
+        settings = {"cell": cell, "backend": backend, "generator": generator, feature: 0.3}
+        layers.append(LSTM(7, hidden, 2, bidirectional=True, **settings))
+    ours, theirs = layers
+    theirs.load_state_dict(ours.state_dict())
+    lengths, x = torch.randint(1, 10, (33,)), torch.randn(9, 33, 7)
+    weight = torch.randn(9, 33, 2 * hidden)
+    found = []
+    for layer, device in ((ours.cuda(), "cuda"), (theirs, "cpu")):
+        layer.generator.manual_seed(1)
+        own = x.to(device, copy=True).requires_grad_()
+        output, last = layer(own, lengths=lengths)
+        ((output * weight.to(device)).sum() + last[1].sum()).backward()
+        grads = {f"grad_{name}": p.grad for name, p in layer.named_parameters()}
+        results = {"output": output, "h_n": last[0], "c_n": last[1], "grad_x": own.grad} | grads
+        found.append({name: value.detach().cpu().double() for name, value in results.items()})
+    assert_near(*found, 1e-3)
+
+
 # Torch's own layer, which is cuDNN there
 
 

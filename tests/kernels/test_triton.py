@@ -233,6 +233,29 @@ def test_a_plan_that_the_card_refuses_gives_way_to_a_more_modest_one(monkeypatch
     assert tried == [(False, 3), (False, 1), (True, 1), (True, 1)]
 
 
+@needs_triton
+def test_a_card_that_refuses_every_plan_is_an_error_each_time(monkeypatch):
+    from triton.runtime.errors import OutOfResources
+
+    from sklstm.kernels import triton_block
+
+    monkeypatch.setattr(triton_block, "_refused", set())
+    monkeypatch.setattr(triton_block, "shared_memory_of", lambda device: SHARED_MEMORY[120])
+
+    class Kernel:
+        def __getitem__(self, grid):
+            def run(**arguments):
+                raise OutOfResources(300, 99, "shared memory")
+
+            return run
+
+    arguments = {"weight_hh": torch.zeros(1, dtype=FP16), "norm_hh": None, "H": 256, "G": 4}
+    for _ in range(3):
+        with pytest.raises(OutOfResources):
+            own = arguments | {"n_texts": 3, "D": 2}
+            triton_block.launch("forward", Kernel(), own, torch.device("cpu"))
+
+
 # Refusals
 
 

@@ -29,14 +29,14 @@ BLOCKS = {
     ),
     "one unit": Case(3, 2, 5, 1),
 }
+#: Cases of which a whole layer is compared as well.
+BOTH = {"two directions": Case(4, 17, 3, 5, lengths=(4, *[1, 3] * 8))}
 #: With weights that each step reads again: as on a card without shared memory.
-STREAMED = {
+STREAMED = BOTH | {
     "recurrent dropout, ragged": CASES["recurrent dropout, ragged"],
     "zoneout, ragged, reverse": CASES["zoneout, ragged, reverse"],
     "two chunks, two blocks": Case(3, 17, 5, 20, lengths=(3, *[1, 2] * 8), masked=True),
 }
-#: Cases of which a whole layer is compared as well.
-BOTH = {"two directions": Case(4, 17, 3, 5, lengths=(4, *[1, 3] * 8))}
 ALL = (
     {
         f"{cell}: {name}": (cell, case, torch.float32)

@@ -69,7 +69,9 @@ def test_all_forms_of_a_word_are_one(text):
     assert len({tuple(tokenize(form)) for form in forms}) == 1
 
 
-@pytest.mark.parametrize("invisible", ["\xad", "\u200b", "\u2060", "\ufeff", "\ufe0f"], ids=ascii)
+@pytest.mark.parametrize(
+    "invisible", ["\xad", "\u200b", "\u200f", "\u202c", "\u2060", "\ufeff", "\ufe0f"], ids=ascii
+)
 def test_what_is_not_seen_does_not_split_a_word(invisible):
     vectorizer = SequenceVectorizer()
     assert vectorizer.tokenize([f"co{invisible}operate"]) == [["cooperate"]]
@@ -82,7 +84,8 @@ def test_what_is_not_seen_does_not_split_a_word(invisible):
     [
         ("❤\ufe0f!", ["❤", "!"]),
         ("👨\u200d👩\u200d👧 👍", ["👨\u200d👩\u200d👧", "👍"]),
-        ("a\u200db", ["a\u200db"]),
+        ("a\u200db c\u200c, \u200dd\u200d", ["a\u200db", "c", ",", "d"]),
+        ("שלום\u200f.", ["שלום", "."]),
         ("isn\u2019t caf\u00e9n't", ["is", "n\u2019t", "café", "n't"]),
         ("नहीं। हाँ", ["नहीं", "।", "हाँ"]),
         ("\u0301", ["\u0301"]),
