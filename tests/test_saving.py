@@ -228,6 +228,7 @@ def test_a_pattern_of_the_users_needs_trust(tmp_path):
         check_same(load(path, trust_pattern=True), fitted)
 
 
+@pytest.mark.filterwarnings("ignore:No texts could be held out")
 def test_what_is_not_needed_is_dropped_and_listed(tmp_path):
     settings = {"random_state": np.random.RandomState(0), "scoring": lambda *_: 0.5}
     fitted = LSTMTextClassifier(**FAST | settings | {"callbacks": []}).fit(TEXTS * 2, LABELS * 2)

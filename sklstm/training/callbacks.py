@@ -11,6 +11,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler, ProgressBar
 from torch import Tensor, nn
 
+from sklstm.checks import level_of_user
 from sklstm.network.state import has_usable_weights
 from sklstm.training.fine_tuning import measure_depth
 from sklstm.training.reporting import Report
@@ -346,7 +347,7 @@ class Diverged(Callback):
         warnings.warn(
             f"Training diverged: {what}. It has ended with the best weights before. {advice}",
             ConvergenceWarning,
-            stacklevel=2,
+            stacklevel=level_of_user(),
         )
         raise TrainingStopped
 

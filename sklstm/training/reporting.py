@@ -9,6 +9,7 @@ import math
 import sys
 import warnings
 
+from sklstm.checks import level_of_user
 from sklstm.model.blending import Blend, pool
 from sklstm.model.validation import Validation
 from sklstm.training.trained import Trained
@@ -49,7 +50,9 @@ class Report:
             "differ. Training has no early stopping, and the probabilities are not calibrated"
         )
         if scoring is not None:
-            warnings.warn(f"{message}; scoring is without effect.", UserWarning, stacklevel=2)
+            warnings.warn(
+                f"{message}; scoring is without effect.", UserWarning, stacklevel=level_of_user()
+            )
         self.line(f"{message}.")
 
     def member(self, blend, n_texts: int) -> None:
