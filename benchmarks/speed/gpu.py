@@ -1,6 +1,6 @@
 """Everything that only a CUDA card can tell: parity, repeatability, whole fits, times, memory.
 
-    python benchmarks/speed/gpu.py                         # about ten minutes on an H100
+    python benchmarks/speed/gpu.py                         # some minutes
     python benchmarks/speed/gpu.py --steps layer cells     # some of it
     python benchmarks/speed/gpu.py --json results/gpu.json
     python benchmarks/speed/gpu.py --table results/gpu.json    # of docs/kernels.md

@@ -12,7 +12,7 @@ from sklstm.text.vectorizer import SequenceVectorizer
 FEWEST_TEXTS = 2
 CHARACTERS = (2, 5)
 # What is read at each end of a token that is longer than twice that. No word is; a token of a
-# megabyte, such as an encoded file, would have five million pieces.
+# megabyte, such as an encoded file, would have four million pieces.
 MOST_CHARACTERS = 100
 # Pieces of words are many and alike; at their full weight they drown the words of long texts.
 WEIGHT_OF_PIECES = 0.5

@@ -62,9 +62,9 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         Whether and how to remove accents.
     normalize : {'NFC', 'NFKC'} or None, default='NFC'
         The Unicode normal form that texts are brought into first, so that an "é" of one character
-        and one of two are the same. Soft hyphens, byte order marks, spaces of no width
-        and variation selectors are removed, and marks beyond 30 in a row. None leaves texts as they
-        are.
+        and one of two are the same. What is not seen is removed: soft hyphens, byte order marks,
+        spaces of no width, marks of direction, variation selectors, and joiners with nothing to
+        join. So are combining marks beyond 30 in a row. None leaves texts as they are.
     preprocessor : callable or None, default=None
         Function from text to text that replaces lower-casing, accent stripping, normalization and
         the treatment of the HTML tag ``<br />`` as white space.

@@ -345,7 +345,7 @@ class Diverged(Callback):
         if self.validation is None or self.validation.best_weights_ is None:
             raise ValueError(f"Training diverged: {what}. {advice}")
         warnings.warn(
-            f"Training diverged: {what}. It has ended with the best weights before. {advice}",
+            f"Training diverged: {what}. The best weights of the epochs before are kept. {advice}",
             ConvergenceWarning,
             stacklevel=level_of_user(),
         )

@@ -51,7 +51,9 @@ class Report:
         )
         if scoring is not None:
             warnings.warn(
-                f"{message}; scoring is without effect.", UserWarning, stacklevel=level_of_user()
+                f"{message}; scoring is without effect. Give X_val and y_val to fit.",
+                UserWarning,
+                stacklevel=level_of_user(),
             )
         self.line(f"{message}.")
 
