@@ -26,7 +26,7 @@ _SKIPPED = re.compile(
 )
 
 
-def load_docstrings(*, random_state=0) -> Bunch:
+def load_docstrings(*, random_state=0, return_X_y=False) -> Bunch | tuple:
     """Return paragraphs of docstrings of four libraries, and which library each comes from.
 
     The first paragraphs of the docstrings of the public modules, classes, functions and methods
@@ -38,11 +38,15 @@ def load_docstrings(*, random_state=0) -> Bunch:
     ----------
     random_state : int, RandomState instance or None, default=0
         Decides the order.
+    return_X_y : bool, default=False
+        Whether to return the texts and the labels only.
 
     Returns
     -------
     data : Bunch
         ``data`` (list of str), ``target`` (ndarray of str) and ``target_names`` (list of str).
+    (data, target) : tuple
+        If ``return_X_y``.
 
     Examples
     --------
@@ -61,14 +65,15 @@ def load_docstrings(*, random_state=0) -> Bunch:
                 label_of.setdefault(text, label)
     texts = sorted(label_of)
     order = check_random_state(random_state).permutation(len(texts))
-    return Bunch(
+    data = Bunch(
         data=[texts[k] for k in order],
         target=np.array([label_of[texts[k]] for k in order]),
         target_names=sorted(LIBRARIES.values()),
     )
+    return (data.data, data.target) if return_X_y else data
 
 
-def load_arguments(*, n_arguments=20, random_state=0) -> Bunch:
+def load_arguments(*, n_arguments=20, random_state=0, return_X_y=False) -> Bunch | tuple:
     """Return what docstrings say of functions, and which common arguments each function takes.
 
     Real texts with a set of labels each: the paragraphs before the first section of a docstring,
@@ -82,12 +87,16 @@ def load_arguments(*, n_arguments=20, random_state=0) -> Bunch:
         How many arguments are labels, the most common ones.
     random_state : int, RandomState instance or None, default=0
         Decides the order.
+    return_X_y : bool, default=False
+        Whether to return the texts and the labels only.
 
     Returns
     -------
     data : Bunch
         ``data`` (list of str), ``target`` (ndarray of 0 and 1 with a column for each argument) and
         ``target_names`` (list of str, the arguments).
+    (data, target) : tuple
+        If ``return_X_y``.
 
     Examples
     --------
@@ -107,11 +116,12 @@ def load_arguments(*, n_arguments=20, random_state=0) -> Bunch:
     common = sorted(counts, key=lambda name: (-counts[name], name))[:n_arguments]
     texts = sorted(taken)
     order = check_random_state(random_state).permutation(len(texts))
-    return Bunch(
+    data = Bunch(
         data=[texts[k] for k in order],
         target=np.array([[name in taken[texts[k]] for name in common] for k in order], dtype=int),
         target_names=common,
     )
+    return (data.data, data.target) if return_X_y else data
 
 
 def _arguments(thing) -> list[str] | None:
