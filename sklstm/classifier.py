@@ -71,8 +71,8 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         ``keep`` only. A clone starts from the same model. With ``warm_start`` and ``partial_fit``,
         only the first fit reads the language model.
     read_by : {'sentence'} or None, default=None
-        'sentence' cuts a text after the tokens . ! ? … and their full-width forms, with runs of
-        them and with closing quotes and brackets. Each sentence is read, pooled and classified
+        'sentence' cuts a text after . ! ? and … before white space, and after the full stops of
+        other scripts, with runs of them and with closing quotes and brackets. Each sentence is read, pooled and classified
         separately, and the logits of a text are a weighted mean of those of its sentences, which
         ``predict_sentences`` returns. The weights are learnt. None reads a text as a whole.
     pooling : str or tuple of str, default=('max', 'mean', 'embedding_mean')
@@ -519,7 +519,8 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         sentences : list of list of Sentence
             For each text its sentences in order, as named tuples (``tokens``, a list of str;
             ``probabilities``, an ndarray of shape (n_classes,) with columns in the order of
-            ``classes_``; ``weight``, a float). Their tokens together are those of the text that
+            ``classes_``; ``weight``, a float; ``span``, its first character in the original text and
+            the one behind its last). Their tokens together are those of the text that
             ``max_length`` leaves.
 
         Raises

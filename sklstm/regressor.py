@@ -58,8 +58,8 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
         ``keep`` only. A clone starts from the same model. With ``warm_start`` and ``partial_fit``,
         only the first fit reads the language model.
     read_by : {'sentence'} or None, default=None
-        'sentence' cuts a text after the tokens . ! ? … and their full-width forms, with runs of
-        them and with closing quotes and brackets. Each sentence is read and pooled separately,
+        'sentence' cuts a text after . ! ? and … before white space, and after the full stops of
+        other scripts, with runs of them and with closing quotes and brackets. Each sentence is read and pooled separately,
         and the prediction for a text is a weighted mean of those for its sentences. The weights are
         learnt. None reads a text as a whole.
     pooling : str or tuple of str, default=('max', 'mean', 'embedding_mean')

@@ -10,6 +10,7 @@ from sklstm.tasks.multiclass import Multiclass
 from sklstm.tasks.multilabel import Multilabel
 from sklstm.tasks.regression import Regression
 from sklstm.text.batching import RaggedIds, TrainingBatches
+from sklstm.text.sentences import CLOSES, ENDS, ID_BITS
 from sklstm.training.callbacks import build_callbacks
 from sklstm.training.loop import build_net
 from sklstm.training.settings import TrainingSettings
@@ -33,13 +34,18 @@ LONG_LENGTHS = torch.tensor([17, 13, 12, 3, 1])
 for _text, _length in enumerate(LONG_LENGTHS.tolist()):
     LONG_IDS[:_length, _text] = torch.arange(3, 20)[torch.arange(_length) * (_text + 2) % 17]
 
-# Of LONG_IDS some end their sentence, and one closes it: eleven sentences in all.
-MARKS = torch.zeros(20, dtype=torch.int8)
-MARKS[[4, 9, 13]], MARKS[10] = 1, 2
-SENTENCES = {"read_by": "sentence", "marks": MARKS}
+# Some ids end their sentence, and one closes it: of the long ones eleven sentences in all.
+_MARKS = torch.zeros(20, dtype=torch.int32)
+_MARKS[[4, 9, 13]], _MARKS[10] = ENDS | CLOSES, CLOSES
+SENTENCES = {"read_by": "sentence"}
 
 
-def build_network(seed=0, *, n_ids=20, n_outputs=3, marks=None, **settings) -> LSTMTextNetwork:
+def mark(ids):
+    """Return ids as a network reads them that reads by sentence."""
+    return ids | _MARKS[ids.long()] << ID_BITS
+
+
+def build_network(seed=0, *, n_ids=20, n_outputs=3, **settings) -> LSTMTextNetwork:
     """Return a small text network in float32."""
     defaults = {
         "embedding_dim": 5,
@@ -52,7 +58,6 @@ def build_network(seed=0, *, n_ids=20, n_outputs=3, marks=None, **settings) -> L
         n_ids=n_ids,
         n_outputs=n_outputs,
         generator=torch.Generator().manual_seed(seed),
-        marks=marks,
     )
 
 

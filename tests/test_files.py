@@ -22,8 +22,16 @@ ANSWERS = {
 }
 
 
+#: Of an earlier version, and by sentence, whose ends were found in another way.
+OTHER_SENTENCES = "version_2_network"
+
+
 def load(name):
-    return sklstm.load(FOLDER / f"{name}.safetensors")
+    path = FOLDER / f"{name}.safetensors"
+    if name != OTHER_SENTENCES:
+        return sklstm.load(path)
+    with pytest.warns(UserWarning, match="which found the ends of sentences by other rules"):
+        return sklstm.load(path)
 
 
 def test_there_are_files_of_every_version():

@@ -57,6 +57,8 @@ def test_sentences_add_up_to_the_prediction_for_the_text(monkeypatch, by_sentenc
     probabilities = by_sentences.predict_proba(texts)
     np.testing.assert_allclose(odds / odds.sum(axis=1, keepdims=True), probabilities, atol=1e-6)
     np.testing.assert_allclose([sum(s.weight for s in text) for text in found], 1, atol=1e-6)
+    spans = [texts[-1][slice(*sentence.span)] for sentence in found[-1]]
+    assert spans == ["A 'b.'", "C?!", "(D.)", "e"]
     assert [sentence.tokens for sentence in found[-1]] == [
         ["a", "'", "b", ".", "'"],
         ["c", "?", "!"],

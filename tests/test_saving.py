@@ -18,6 +18,7 @@ import sklstm
 from sklstm import LSTMLanguageModel, LSTMTextClassifier, SequenceVectorizer
 from sklstm.kernels.cells import CELLS
 from sklstm.model.container import DESCRIPTION, opened, read_description
+from sklstm.model.persistence import VERSION
 from sklstm.network.pooling import POOLINGS
 from tests.conftest import LABELS, TEXTS, TINY, UNUSUAL, distinct
 
@@ -246,7 +247,7 @@ def test_the_description_is_json_that_others_can_read(tmp_path, fitted):
     content = (tmp_path / "m").read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     described = json.loads(header["__metadata__"][DESCRIPTION])
-    assert described["kind"] == "LSTMTextClassifier" and described["version"] == 2
+    assert described["kind"] == "LSTMTextClassifier" and described["version"] == VERSION
     assert described["parameters"]["hidden_size"] == 8
 
 

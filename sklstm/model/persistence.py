@@ -1,6 +1,7 @@
 """Fitted estimators as files that hold data only: what is written, and what is accepted."""
 
 import numbers
+import warnings
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import NamedTuple
@@ -9,6 +10,7 @@ import numpy as np
 import sklearn
 import torch
 
+from sklstm.checks import level_of_user
 from sklstm.labels import LARGEST_NUMBER
 from sklstm.model import container
 from sklstm.model.blending import Blend
@@ -26,7 +28,7 @@ from sklstm.text.vectorizer import SequenceVectorizer
 from sklstm.text.vocabulary import number_tokens
 
 #: The version of the format. Files of all earlier versions are read too.
-VERSION = 2
+VERSION = 3
 #: What files of version 1 call the only kind that they hold.
 KIND_IN_VERSION_1 = {"language model": "LSTMLanguageModel"}
 #: Backends that had another name when files of version 1 were written.
@@ -139,6 +141,14 @@ def load(
         parameters = reader.put_together(described["parameters"])
         model = reader.put_together(described["model"])
         _require(not reader.arrays, "arrays that belong to nothing")
+        if number < 3 and model.network.settings.read_by == "sentence":
+            warnings.warn(
+                f"{str(path)!r} is of an earlier version, which found the ends of sentences by "
+                "other rules: dots inside of numbers and addresses ended them. Predictions for "
+                "such texts are different now. Fit and save again.",
+                UserWarning,
+                stacklevel=level_of_user(),
+            )
         return Saved(found, _checked_parameters(parameters), _checked(model))
 
 
@@ -304,7 +314,6 @@ def _load_version_1(described: dict, weights: dict, trust_pattern: bool) -> Save
         "settings": vars(NetworkSettings.from_parameters(parameters)),
         "weights": weights,
         "generator": torch.Generator().get_state().numpy(),
-        "marks": None,
     }
     network = reader.network({"state": state})
     described = reader.put_together({"history": described["history"]})

@@ -19,11 +19,15 @@ class Sentence(NamedTuple):
         Those of the classes, columns in the order of ``classes_``.
     weight : float
         The sentence's share in the prediction for the text; those of a text add up to 1.
+    span : (int, int) or None
+        Where it is in the original text: its first character, and the one behind its last. None
+        where a function as ``preprocessor``, ``tokenizer`` or ``analyzer`` hides that.
     """
 
     tokens: list[str]
     probabilities: np.ndarray
     weight: float
+    span: tuple[int, int] | None
 
 
 def check_reads_sentences(model: TextModel) -> None:
@@ -48,14 +52,25 @@ def predict_sentences(model: TextModel, texts: list[str]) -> list[list[Sentence]
             result[k] = (model.task.probabilities(outputs), *others)
         return result
 
-    tokens = model.vectorizer.tokenize(texts)
+    tokens, spans = model.vectorizer.tokenize(texts), model.vectorizer.locate_tokens(texts)
     found = predict_in_chunks(texts, read)
-    return [list(_cut(*pair)) for pair in zip(tokens, found, strict=True)]
+    return [list(_cut(*parts)) for parts in zip(tokens, spans, found, strict=True)]
 
 
-def _cut(tokens, sentences):
+def _cut(tokens, spans, sentences):
     """Yield the sentences of a text from its tokens and what was computed of its sentences."""
     begin = 0
     for probabilities, weight, length in zip(*sentences, strict=True):
-        yield Sentence(tokens[begin : begin + length], probabilities, float(weight))
+        own = slice(begin, begin + length)
+        yield Sentence(tokens[own], probabilities, float(weight), _join(spans[own]))
         begin += length
+
+
+def _join(spans):
+    """Return the span from the first to the last of some, or None where one of these is not known.
+
+    The only sentence of a text without tokens is empty.
+    """
+    if not spans:
+        return (0, 0)
+    return (spans[0][0], spans[-1][1]) if spans[0] and spans[-1] else None

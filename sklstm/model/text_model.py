@@ -56,7 +56,8 @@ class TextModel:
 
     def encode(self, texts: list[str]) -> RaggedIds:
         """Return the ids of texts."""
-        return RaggedIds(*self.vectorizer.transform_ragged(texts))
+        marks = self.network.settings.read_by == "sentence"
+        return RaggedIds(*self.vectorizer.transform_ragged(texts, marks=marks))
 
     def outputs(self, texts: list[str]) -> np.ndarray:
         """Return the outputs of network and ensemble member together, (n_texts, n_outputs)."""

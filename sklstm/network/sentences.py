@@ -1,22 +1,13 @@
-"""Texts read sentence by sentence: where sentences end, and how their representations merge."""
+"""Texts read sentence by sentence: where they are in a batch, and how they merge."""
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from sklstm.kernels.transfer import send
+from sklstm.text.sentences import CLOSES, ENDS
 
-# What a token does to its sentence.
-GOES_ON, ENDS, CLOSES = 0, 1, 2
-_ENDING = frozenset(
-    ".!?\u2026"  # …
-    "\u3002\uff01\uff1f\uff0e\uff61"  # Chinese and Japanese: 。 ！ ？ ． ｡
-    "\u0964\u0965\u061f\u06d4"  # Indic dandas; the Arabic question mark and full stop
-    "\u1362\u1367\u104b\u17d4"  # Ethiopic, Burmese and Khmer
-)
-_CLOSING = frozenset("\"'\u2019\u201d)]}\u00bb\u300d\u300f\uff09\u3011\u300b")
 # Sentences of up to this many tokens share a tensor, those of up to twice as many the next, and so
 # on: a batch holds sentences of 2 tokens and of 200.
 SHORT = 16
@@ -37,31 +28,6 @@ def cut_out(
     return x.flatten(0, 1).index_select(0, index.flatten()).view(*index.shape, x.shape[2])
 
 
-def mark_tokens(tokens: Iterable[str]) -> Tensor:
-    """Return what each token does to its sentence: it continues, ends or closes it.
-
-    A sentence ends with a token whose last character is one of . ! ? and the ellipsis, or what
-    other scripts have for them. All such tokens that follow, and closing quotes and brackets among
-    and behind them, belong to it.
-
-    Examples
-    --------
-    >>> from sklstm.network.sentences import mark_tokens
-    >>> mark_tokens(["good", "!", ")", "end.", "“", "。"]).tolist()
-    [0, 1, 2, 1, 0, 1]
-    """
-    return torch.tensor([_mark(token) for token in tokens], dtype=torch.int8)
-
-
-def _mark(token):
-    characters = list(token)
-    while characters and characters[-1] in _CLOSING:
-        characters.pop()
-    if not characters:
-        return CLOSES
-    return ENDS if characters[-1] in _ENDING else GOES_ON
-
-
 class Sentences(NamedTuple):
     """The sentences of a batch in groups of like length, and where those of each text are."""
 
@@ -72,10 +38,9 @@ class Sentences(NamedTuple):
 
 
 def find_sentences(
-    ids: Tensor,  # (T, B) on the CPU
+    marks: Tensor,  # (T, B) on the CPU (``sklstm.text.sentences``)
     lengths: Tensor,  # (B,)
     *,
-    marks: Tensor,  # (V,) of ``mark_tokens``
     device: torch.device | str,  # of the result
 ) -> Sentences:
     """Return where the sentences of a batch are.
@@ -83,21 +48,20 @@ def find_sentences(
     Examples
     --------
     >>> import torch
-    >>> from sklstm.network.sentences import find_sentences, mark_tokens
-    >>> marks = mark_tokens(["<padding>", "<unknown>", "<boundary>", "so", ".", "?"])
-    >>> ids = torch.tensor([[3, 3], [5, 0], [4, 0], [3, 0]])  # "so ? . so", "so"
-    >>> sentences = find_sentences(ids, torch.tensor([4, 1]), marks=marks, device="cpu")
+    >>> from sklstm.network.sentences import find_sentences
+    >>> marks = torch.tensor([[0, 0], [3, 0], [3, 0], [0, 0]])  # "so ? . so", "so"
+    >>> sentences = find_sentences(marks, torch.tensor([4, 1]), device="cpu")
     >>> sentences.lengths.tolist()
     [[3, 1], [1, 0]]
     """
-    n_steps, n_texts = ids.shape
+    n_steps, n_texts = marks.shape
     step = torch.arange(n_steps).unsqueeze(1)
-    marked = marks[ids.long()]
-    # A closing quote or bracket takes the mark of the last token before it that is none.
-    speaks = torch.where(marked == CLOSES, -1, step).cummax(dim=0).values
-    over = marked.gather(0, speaks.clamp(min=0)) == ENDS
+    # What only closes leaves the sentence as the last token before it that does more.
+    ends, closes = (marks & ENDS) > 0, (marks & CLOSES) > 0
+    speaks = torch.where(closes & ~ends, -1, step).cummax(dim=0).values
+    is_over = ends.gather(0, speaks.clamp(min=0))
     begins = step < lengths.cpu()
-    begins[1:] &= over[:-1] & ~over[1:]
+    begins[1:] &= is_over[:-1] & ~closes[1:]
     text, first = begins.T.nonzero(as_tuple=True)  # text by text, in the order of reading
     begin = text * n_steps + first
     end = torch.cat([begin[1:], begin.new_tensor([n_texts * n_steps])])

@@ -7,13 +7,11 @@ import torch
 
 from sklstm.network.encoder import Encoder
 from sklstm.network.language_network import LSTMLanguageNetwork
-from sklstm.network.sentences import CLOSES, ENDS, GOES_ON
 from sklstm.network.settings import NetworkSettings
 from sklstm.network.text_network import LSTMTextNetwork
 
 NETWORKS = {kind.__name__: kind for kind in (LSTMTextNetwork, LSTMLanguageNetwork)}
 DTYPES = ("float16", "float32", "float64")
-MARKS = (GOES_ON, ENDS, CLOSES)
 # Sums of the products of two such weights are finite in float32.
 MOST_WEIGHT = 1e15
 # Pools without weights cost nothing in a file, and memory in a network.
@@ -25,13 +23,11 @@ def take_state(network: Encoder) -> dict:
 
     Weights and states are arrays of numpy: a pickle of them has no code of torch.
     """
-    marks = getattr(network, "marks", None)
     return {
         "kind": type(network).__name__,
         "settings": vars(network.settings),
         "weights": {name: _to_array(weight) for name, weight in network.state_dict().items()},
         "generator": _to_array(network.generator.get_state()),
-        "marks": None if marks is None else _to_array(marks),
     }
 
 
@@ -67,7 +63,6 @@ def from_state(state: dict) -> Encoder:
     sizes = {"n_ids": len(weights["embedding.weight"])}
     if state["kind"] == LSTMTextNetwork.__name__:
         sizes["n_outputs"] = len(weights["head.weight"])
-        sizes["marks"] = _read_marks(settings, state["marks"], sizes["n_ids"])
     with torch.device("meta"):  # which has shapes, and no memory
         network = NETWORKS[state["kind"]](settings, generator=None, **sizes)
     _check_shapes(network, weights)
@@ -106,12 +101,3 @@ def _check_shapes(network: Encoder, weights: dict[str, np.ndarray]) -> None:
             raise ValueError(
                 f"the weight {name!r} is of shape {weight.shape}, and {shape} with these settings"
             )
-
-
-def _read_marks(settings: NetworkSettings, marks, n_ids: int) -> torch.Tensor | None:
-    """Return what each id does to its sentence, where texts are read by sentence."""
-    if settings.read_by is None:
-        return None
-    if marks.dtype != np.int8 or marks.shape != (n_ids,) or not np.isin(marks, MARKS).all():
-        raise ValueError("the marks are not those of sentences")
-    return torch.from_numpy(marks.copy())

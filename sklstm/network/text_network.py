@@ -9,6 +9,7 @@ from sklstm.network.pooling import POOLINGS, UndrawnLinear, attend
 from sklstm.network.precision import casting
 from sklstm.network.sentences import Merge, cut_out, find_sentences
 from sklstm.network.settings import NetworkSettings
+from sklstm.text.sentences import ID_BITS, ID_MASK
 from sklstm.text.special_tokens import PADDING, UNKNOWN
 
 # Floats of the largest tables of products that prediction makes: 256 MB.
@@ -28,9 +29,9 @@ class LSTMTextNetwork(Encoder):
         Number C of outputs: of the columns of the head.
     generator : torch.Generator
         Source of the first weights and of all dropout.
-    marks : Tensor of shape (V,) or None
-        What each id does to its sentence (:func:`~sklstm.network.sentences.mark_tokens`), for
-        ``read_by='sentence'``.
+
+    With ``read_by='sentence'`` each id has, in bits above its own, what its token does to its
+    sentence (``sklstm.text.sentences``).
     """
 
     def __init__(
@@ -40,10 +41,8 @@ class LSTMTextNetwork(Encoder):
         n_ids: int,
         n_outputs: int,
         generator: torch.Generator,
-        marks: Tensor | None = None,
     ):
         super().__init__(settings, n_ids=n_ids, generator=generator)
-        self.marks = marks
         n_states = settings.hidden_size * self.lstm.num_directions
         self.pools = nn.ModuleList(
             POOLINGS[name](n_states, bidirectional=settings.bidirectional, generator=generator)
@@ -90,7 +89,7 @@ class LSTMTextNetwork(Encoder):
         prepared: Prepared | None = None,  # of ids that these are among
     ) -> Embedded:
         """Return the embeddings, after the dropouts of words and of columns."""
-        settings = self.settings
+        settings, ids = self.settings, self._without_marks(ids)
         if self.training and settings.word_dropout > 0:
             dropped = self.mask(self.embedding.weight, ids.shape, settings.word_dropout) == 0
             ids = torch.where(dropped & (ids != PADDING), UNKNOWN, ids)
@@ -143,7 +142,7 @@ class LSTMTextNetwork(Encoder):
         ids : Tensor of int32
             The ids that will occur, in any shape and number.
         """
-        different, place = find_different([ids], self.embedding.num_embeddings)
+        different, place = find_different([self._without_marks(ids)], self.embedding.num_embeddings)
         n_gates = sum(len(p) for name, p in self.lstm.named_parameters() if "weight_ih_l0" in name)
         if len(different) * n_gates > MAX_TABLE:
             return None
@@ -151,6 +150,9 @@ class LSTMTextNetwork(Encoder):
         with casting(self, embedded.device):
             tables = self.lstm.tabulate(embedded)
         return Prepared(embedded, place, tables)
+
+    def _without_marks(self, ids):
+        return ids & ID_MASK if self.settings.read_by == "sentence" else ids
 
     def _look_up(self, ids, prepared):
         """Return the embeddings (U, E) of the different ids, and which of them each id has (T, B).
@@ -167,7 +169,7 @@ class LSTMTextNetwork(Encoder):
     def _read_sentences(self, embedded, ids, lengths):
         """Return the representation of each sentence (S, B, n_pooled), and where they are."""
         vectors = embedded.vectors
-        found = find_sentences(ids.cpu(), lengths, marks=self.marks, device=vectors.device)
+        found = find_sentences(ids.cpu() >> ID_BITS, lengths, device=vectors.device)
         pooled = []
         for rows in found.groups:
             own = _cut_out(embedded, rows.cut)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from sklstm.text.sentences import pack
+
 BYTES_PER_ID = np.dtype(np.int32).itemsize
 # The cache of words between white space is emptied at this size; only texts that repeat few words
 # have more.
@@ -43,23 +45,25 @@ def to_arrays(texts_read: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
     return ids, np.concatenate([[0], np.cumsum(lengths // BYTES_PER_ID)])
 
 
-def read_whole(analyze: Callable[[str], list[str]], ids_of_token: Cache) -> Callable[[str], bytes]:
-    """Return the function from a text to its ids, for any function from a text to its tokens."""
-    return lambda text: b"".join(map(ids_of_token.__getitem__, analyze(text)))
+def join_ids(tokens: list[str], ids_of_token: Cache, marks: list[int] | None = None) -> bytes:
+    """Return the ids of tokens, with the marks above them if there are any."""
+    ids = b"".join(map(ids_of_token.__getitem__, tokens))
+    if marks is None:
+        return ids
+    return pack(np.frombuffer(ids, dtype=np.int32), np.array(marks, dtype=np.int32)).tobytes()
 
 
 def read_by_words(
     preprocess: Callable[[str], str],
-    cut: Callable[[str], list[str]],
-    ids_of_token: Cache,
+    read_word: Callable[[str], bytes],
     shorten: Callable[[list], list] | None = None,
 ) -> Callable[[str], bytes]:
     """Return the function from a text to its ids, where no token holds or sees white space.
 
-    Texts are split at white space, and each different word is cut once. ``shorten`` drops words of
+    Texts are split at white space, and each different word is read once. ``shorten`` drops words of
     long texts; it may drop only words whose ids ``max_length`` drops anyway.
     """
-    ids_of_word = Cache(lambda word: b"".join(map(ids_of_token.__getitem__, cut(word))))
+    ids_of_word = Cache(read_word)
 
     def read(text):
         if len(ids_of_word) > MOST_CACHED:

@@ -67,6 +67,11 @@ def replace_line_breaks(text: str) -> str:
     return _LINE_BREAK_TAG.sub(" ", text) if "<" in text else text
 
 
+def blank_line_breaks(text: str) -> str:
+    """Replace the HTML tag ``<br />`` by as many spaces as it has characters."""
+    return _LINE_BREAK_TAG.sub(lambda tag: " " * len(tag[0]), text) if "<" in text else text
+
+
 def tokenize(text: str) -> list[str]:
     """Cut a text into tokens by ``TOKEN_PATTERN``, in normal form C, case kept.
 

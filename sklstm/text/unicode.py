@@ -63,12 +63,14 @@ MARK = _to_pattern(_MARKS)
 #: The pattern of a mark, or of a joiner of Indic, Arabic and Persian writing.
 MARK_OR_JOINER = _to_pattern(f"{_MARKS} 200c-200d")
 
-# Characters that are not seen and say nothing of a word: the soft hyphen, spaces of no width, marks
-# of direction, the byte order mark, and selectors of a variant of the glyph before them.
-_INVISIBLE = re.compile(
+#: The pattern of a character that is not seen and says nothing of a word: the soft hyphen, spaces
+#: of no width, marks of direction, the byte order mark, and selectors of a variant of the glyph
+#: before them.
+INVISIBLE = (
     "[\xad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
-    "\ufe00-\ufe0f\U000e0100-\U000e01ef]+"
+    "\ufe00-\ufe0f\U000e0100-\U000e01ef]"
 )
+_INVISIBLE = re.compile(f"{INVISIBLE}+")
 # Joiners with nothing to join, at an end of a word.
 _LONELY_JOINERS = re.compile(
     r"[\u200c\u200d]+(?=[\s!-/:-@\[-`{-~]|$)|(?<![^\s!-/:-@\[-`{-~])[\u200c\u200d]+"

@@ -22,11 +22,18 @@ from sklstm.checks import (
 from sklstm.text.reading import (
     BYTES_PER_ID,
     Cache,
+    join_ids,
     read_by_words,
-    read_whole,
     shorten,
     to_arrays,
     to_bytes,
+)
+from sklstm.text.sentences import ID_MASK, mark_tokens, mark_word
+from sklstm.text.spans import (
+    CHARACTER,
+    find_tokens_in_order,
+    match_tokens,
+    trace_characters,
 )
 from sklstm.text.special_tokens import PADDING, SPECIAL_TOKENS, UNKNOWN
 from sklstm.text.tokenizers import (
@@ -279,13 +286,16 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         return np.array([*SPECIAL_TOKENS, *self.vocabulary_], dtype=object)
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit_ragged(self, X):
+    def fit_ragged(self, X, *, marks=False):
         """Learn the vocabulary and return the ids one text after another, unpadded.
 
         Parameters
         ----------
         X : iterable of str
             The texts.
+        marks : bool, default=False
+            Whether each id also says, in bits above its own, what its token does to its sentence
+            (``sklstm.text.sentences``).
 
         Returns
         -------
@@ -301,13 +311,13 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             if isinstance(self.analyzer, str) and self.tokenizer is None:
                 warn_of_tokens_never_made(tokens, analyze)
             self.vocabulary_ = number_tokens(tokens)
-            return self.transform_ragged(texts)
+            return self.transform_ragged(texts, marks=marks)
         n_special = len(SPECIAL_TOKENS)
-        tokens, texts_read = self._read_all(texts)
+        tokens, texts_read = self._read_all(texts, marks=marks)
         ids, offsets = to_arrays(texts_read)
         kept = choose_tokens(
             tokens,
-            ids - n_special,
+            (ids & ID_MASK) - n_special,
             offsets,
             min_df=self.min_df,
             max_df=self.max_df,
@@ -317,7 +327,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         new_id = np.full(n_special + len(tokens), UNKNOWN, dtype=np.int32)
         new_id[n_special + kept] = np.arange(len(kept)) + n_special
         ids, offsets = to_arrays(list(map(self._finish, texts_read)))
-        return new_id[ids], offsets
+        return new_id[ids & ID_MASK] | (ids & ~ID_MASK), offsets
 
     def read_tokens(self, X):
         """Return the different tokens of texts, and the texts as places among them, unshortened.
@@ -342,24 +352,26 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         ids, offsets = to_arrays(texts_read)
         return tokens, ids - len(SPECIAL_TOKENS), offsets
 
-    def _read_all(self, texts):
+    def _read_all(self, texts, *, marks=False):
         """Return the different tokens, and the texts as bytes of their numbers.
 
         Numbers are in the order of appearance, like ids behind those of the special tokens.
         """
         count = itertools.count(len(SPECIAL_TOKENS))
         ids_of_token = Cache(lambda token: to_bytes(next(count)))
-        read = self._build_reader(ids_of_token)
+        read = self._build_reader(ids_of_token, marks=marks)
         texts_read = [read(text) for text in texts]
         return np.array(list(ids_of_token), dtype=object), texts_read
 
-    def transform_ragged(self, X):
+    def transform_ragged(self, X, *, marks=False):
         """Return the ids one text after another, unpadded.
 
         Parameters
         ----------
         X : iterable of str
             The texts.
+        marks : bool, default=False
+            As in ``fit_ragged``.
 
         Returns
         -------
@@ -370,7 +382,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         texts = check_texts(X, allow_empty=True)
         known = self.vocabulary_.get
         ids_of_token = Cache(lambda token: to_bytes(known(token, UNKNOWN)))
-        read = self._build_reader(ids_of_token, shortens=True)
+        read = self._build_reader(ids_of_token, shortens=True, marks=marks)
         return to_arrays([self._finish(read(text)) for text in texts])
 
     def tokenize(self, X):
@@ -388,6 +400,35 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         """
         analyze = self._checked_analyzer()
         return [self._shorten(analyze(text)) for text in check_texts(X, allow_empty=True)]
+
+    def locate_tokens(self, X):
+        """Return where the tokens that ``tokenize`` returns are in the texts.
+
+        Parameters
+        ----------
+        X : iterable of str
+            The texts.
+
+        Returns
+        -------
+        spans : list of list of (int, int) or None
+            For each token the position of its first character in the original text, and the one
+            behind its last. None where that cannot be known: with a ``preprocessor`` or an
+            ``analyzer`` that is a function, and for a token that a ``tokenizer`` has changed.
+        """
+        preprocess, cut = self._build_counter().build_preprocessor(), self._build_locator()
+        spans = []
+        for text in check_texts(X, allow_empty=True):
+            tokens, preprocessed, places = cut(text)
+            origins = trace_characters(text, preprocess) if self.preprocessor is None else None
+            if origins is None or len(origins) != len(preprocessed):
+                places = [None] * len(tokens)
+            spans.append(
+                self._shorten(
+                    [place and (origins[place[0]][0], origins[place[1] - 1][1]) for place in places]
+                )
+            )
+        return spans
 
     def build_analyzer(self):
         """Return the function that turns a raw text into its list of tokens.
@@ -435,13 +476,49 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             counter.set_params(preprocessor=lambda text: check_preprocessed(preprocess(text), text))
         return counter
 
-    def _build_reader(self, ids_of_token, *, shortens=False):
+    def _build_locator(self):
+        """Return the function from a text to its tokens, the text they were cut from, and where.
+
+        What a function as ``analyzer`` makes of a text has no places in it.
+        """
+        if not self._has_own_analyzer():
+            analyze = self._checked_analyzer()
+            return lambda text: ((tokens := analyze(text)), text, [None] * len(tokens))
+        counter = self._build_counter()
+        preprocess, stop_words = counter.build_preprocessor(), counter.get_stop_words() or ()
+        pattern = CHARACTER if self.analyzer == "char" else re.compile(counter.token_pattern)
+
+        def locate(text):
+            text = preprocess(text)
+            if self.analyzer == "word" and self.tokenizer is not None:
+                tokens = check_tokens(list(self.tokenizer(text)), text, name="tokenizer")
+                places = find_tokens_in_order(tokens, text)
+            else:
+                places = match_tokens(pattern, text)
+                tokens = [text[begin:end] for begin, end in places]
+            if self.analyzer == "char":
+                return [" " if len(t) > 1 else t for t in tokens], text, places
+            kept = [pair for pair in zip(tokens, places, strict=True) if pair[0] not in stop_words]
+            return [token for token, _ in kept], text, [place for _, place in kept]
+
+        return locate
+
+    def _build_reader(self, ids_of_token, *, shortens=False, marks=False):
         """Return the function from a text to its ids, as bytes.
 
         With ``shortens``, ids that ``max_length`` takes away may be missing already.
         """
         if not self._splits_at_white_space():
-            return read_whole(self._checked_analyzer(), ids_of_token)
+            if marks:
+                locate = self._build_locator()
+
+                def read_marked(text):
+                    tokens, *place = locate(text)
+                    return join_ids(tokens, ids_of_token, mark_tokens(tokens, *place))
+
+                return read_marked
+            analyze = self._checked_analyzer()
+            return lambda text: join_ids(analyze(text), ids_of_token)
         counter = self._build_counter()
         preprocess, cut = counter.build_preprocessor(), counter.build_tokenizer()
         if self.token_pattern in (None, TOKEN_PATTERN):
@@ -449,13 +526,22 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         if self.stop_words is not None:
             cut = counter.set_params(preprocessor=str).build_analyzer()  # str changes nothing more
             shortens = False  # since a word may have no token left
-        return read_by_words(preprocess, cut, ids_of_token, self._shorten if shortens else None)
+
+        def read_word(word):
+            tokens = cut(word)
+            return join_ids(tokens, ids_of_token, mark_word(tokens) if marks else None)
+
+        return read_by_words(preprocess, read_word, self._shorten if shortens else None)
+
+    def _has_own_analyzer(self):
+        """Whether ``analyzer`` is not a function, and no subclass has another."""
+        is_ours = type(self).build_analyzer is SequenceVectorizer.build_analyzer
+        return is_ours and isinstance(self.analyzer, str)
 
     def _splits_at_white_space(self):
         """Whether texts may be split at white space first: where the default pattern cuts them."""
-        is_ours = type(self).build_analyzer is SequenceVectorizer.build_analyzer
         by_pattern = self.analyzer == "word" and self.tokenizer is None
-        return is_ours and by_pattern and self.token_pattern in OWN_PATTERNS
+        return self._has_own_analyzer() and by_pattern and self.token_pattern in OWN_PATTERNS
 
     def _finish(self, ids):
         """Cut the bytes of one text to ``max_length`` ids; no id at all becomes the unknown one."""

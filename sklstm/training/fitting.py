@@ -7,7 +7,6 @@ from sklstm.model.blending import Blend, expect_weights, fit_blend
 from sklstm.model.text_model import TextModel
 from sklstm.model.validation import Validation
 from sklstm.network.precision import check_precision, resolve_device
-from sklstm.network.sentences import mark_tokens
 from sklstm.network.text_network import LSTMTextNetwork
 from sklstm.ngrams.member import choose_member, fit_and_validate
 from sklstm.tasks.protocol import Task
@@ -97,7 +96,8 @@ class Fitting:
         """Return what evaluates the network after each epoch, or None without held-out texts."""
         if held_out is None:
             return None
-        ids = RaggedIds(*vectorizer.transform_ragged(held_out.texts))
+        marks = self.estimator.read_by == "sentence"
+        ids = RaggedIds(*vectorizer.transform_ragged(held_out.texts, marks=marks))
         return Validation(held_out, ids, task=self.task, scoring=self.estimator.scoring)
 
     def fit_member(self, everything: Examples, train: Examples, validation, vectorizer):
@@ -113,13 +113,11 @@ class Fitting:
     def build_network(self, vectorizer) -> LSTMTextNetwork:
         """Return the network to train, with the weights of the start."""
         settings = self.start.network_settings()
-        names = vectorizer.get_feature_names_out()
         network = LSTMTextNetwork(
             settings,
-            n_ids=len(names),
+            n_ids=len(vectorizer.get_feature_names_out()),
             n_outputs=self.task.n_outputs,
             generator=self.generator,
-            marks=mark_tokens(names) if settings.read_by == "sentence" else None,
         )
         self.start.load_into(network)
         return network

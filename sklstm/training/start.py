@@ -22,6 +22,7 @@ from sklstm.network.encoder import Encoder
 from sklstm.network.language_network import LSTMLanguageNetwork
 from sklstm.network.settings import NetworkSettings
 from sklstm.text.batching import RaggedIds
+from sklstm.text.sentences import ID_MASK
 from sklstm.text.special_tokens import SPECIAL_TOKENS
 from sklstm.text.vectorizer import SequenceVectorizer
 from sklstm.text.word_vectors import find_vectors
@@ -86,7 +87,7 @@ class Fresh:
         """Return a vectorizer fitted on the texts and their ids; look up the word vectors."""
         given = self.estimator.vectorizer
         vectorizer = SequenceVectorizer() if given is None else clone(given)
-        ids = RaggedIds(*vectorizer.fit_ragged(texts))
+        ids = RaggedIds(*vectorizer.fit_ragged(texts, marks=self.estimator.read_by == "sentence"))
         self._find_vectors(vectorizer, ids)
         return vectorizer, ids
 
@@ -107,7 +108,7 @@ class Fresh:
             n_special=len(SPECIAL_TOKENS),
             width=width,
         )
-        self.coverage = of_tokens, of_vocabulary = self.vectors.coverage(ids.ids)
+        self.coverage = of_tokens, of_vocabulary = self.vectors.coverage(ids.ids & ID_MASK)
         if estimator.verbose:
             Report(estimator.verbose).line(
                 f"Word vectors of {self.vectors.width} numbers cover {of_tokens:.1%} of the tokens "
@@ -184,7 +185,8 @@ class Pretrained(Fresh):
 
     def vectorize(self, texts):
         """Return the language model's vectorizer and the ids of the texts."""
-        return self.vectorizer, RaggedIds(*self.vectorizer.transform_ragged(texts))
+        marks = self.estimator.read_by == "sentence"
+        return self.vectorizer, RaggedIds(*self.vectorizer.transform_ragged(texts, marks=marks))
 
     def network_settings(self):
         """Return what the network is built from, with the language model's sizes."""

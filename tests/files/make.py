@@ -54,7 +54,7 @@ def make_version_1():
     return {"language_model": make_language_model(vectorizer=vectorizer, backend="native")}
 
 
-def make_version_2():
+def make_estimators():
     names = ["neg" if label < 0 else "positive" for label in LABELS]
     sentences = NETWORK | {"read_by": "sentence", "pooling": ["mean", "attention"]}
     return {
@@ -87,7 +87,7 @@ def describe(estimator):
 
 def main(version, *names):
     torch.set_num_threads(1)
-    made = {"1": make_version_1, "2": make_version_2}[version]()
+    made = make_version_1() if version == "1" else make_estimators()
     path = FOLDER / f"version_{version}.json"
     answers = json.loads(path.read_text(encoding="utf-8")) if names else {}
     for name in names or made:

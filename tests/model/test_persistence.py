@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 from sklstm import LSTMLanguageModel, LSTMTextClassifier, SequenceVectorizer, load
 from sklstm.model import container
+from sklstm.model.persistence import VERSION
 from sklstm.model.writing import KIND
 from sklstm.network.state import take_state
 from tests.conftest import LABELS, TEXTS, TINY
@@ -105,8 +106,8 @@ def test_a_version_that_is_none_is_refused(tmp_path, taken, version):
 
 def test_a_later_version_is_named(tmp_path, taken):
     described, arrays = taken
-    described["version"] = 3
-    message = "got one in version 3 of the format: it needs a later sklstm.$"
+    described["version"] = VERSION + 1
+    message = f"got one in version {VERSION + 1} of the format: it needs a later sklstm.$"
     check_refused(put(tmp_path / "m", described, arrays), message)
 
 
@@ -363,7 +364,7 @@ def test_version_1_loads(tmp_path, old, _saved_once):
         assert loaded.get_params() == expected.get_params()
         assert loaded.history_ == expected.history_
     loaded.save(tmp_path / "m")
-    assert take(tmp_path / "m")[0]["version"] == 2
+    assert take(tmp_path / "m")[0]["version"] == VERSION
     assert load(tmp_path / "m").perplexity(TEXTS) == expected.perplexity(TEXTS)
 
 

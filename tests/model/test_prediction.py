@@ -16,7 +16,7 @@ from sklstm.model.prediction import (
     sum_log_likelihoods,
 )
 from sklstm.text.batching import RaggedIds
-from tests.builders import SENTENCES, build_language_network, make_ragged
+from tests.builders import SENTENCES, build_language_network, make_ragged, mark
 from tests.builders import build_network as build
 
 
@@ -35,6 +35,7 @@ def test_results_are_in_the_order_of_the_texts():
 
 def test_sentences_are_in_the_order_of_the_texts():
     network, texts = build(**SENTENCES).eval(), make_ragged(50)
+    texts.ids = mark(torch.from_numpy(texts.ids)).numpy()
     found = compute_sentences(network, texts)
     for row in (0, 25, 49):
         ids, lengths = texts.pad(np.array([row]))

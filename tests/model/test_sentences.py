@@ -10,7 +10,6 @@ from sklstm.model.blending import Blend
 from sklstm.model.prediction import compute_outputs
 from sklstm.model.sentences import check_reads_sentences, predict_sentences
 from sklstm.model.text_model import TextModel
-from sklstm.network.sentences import mark_tokens
 from tests.builders import build_network, make_task
 
 TEXTS = ["good film . bad actors !", "dull", "what ? no ) so"]
@@ -18,8 +17,8 @@ TEXTS = ["good film . bad actors !", "dull", "what ? no ) so"]
 
 def build_model(read_by="sentence"):
     vectorizer = SequenceVectorizer().fit(TEXTS)
-    names = vectorizer.get_feature_names_out()
-    network = build_network(n_ids=len(names), read_by=read_by, marks=mark_tokens(names)).eval()
+    n_ids = len(vectorizer.get_feature_names_out())
+    network = build_network(n_ids=n_ids, read_by=read_by).eval()
     if read_by is not None:
         with torch.no_grad():
             network.merge.weight.copy_(torch.linspace(-9, 9, network.n_pooled))

@@ -1,19 +1,15 @@
 """Texts cut into sentences, and merged again."""
 
 import numpy as np
-import pytest
 import torch
 
 from sklstm.network.sentences import (
-    CLOSES,
-    ENDS,
-    GOES_ON,
     SHORT,
     Merge,
     cut_out,
     find_sentences,
-    mark_tokens,
 )
+from sklstm.text.sentences import CLOSES, ENDS
 
 
 def test_cut_out_reads_the_steps_that_an_index_names():
@@ -22,73 +18,13 @@ def test_cut_out_reads_the_steps_that_an_index_names():
     assert torch.equal(cut_out(x, step * 5 + text), x[step, text])
 
 
-@pytest.mark.parametrize(
-    ("tokens", "mark"),
-    [
-        (
-            [
-                ".",
-                "!",
-                "?",
-                "…",
-                "。",
-                "！",
-                "？",
-                "．",
-                "｡",
-                "end.",
-                "what?!",
-                'so."',
-                "...",
-                "。」",
-            ],
-            ENDS,
-        ),
-        (['"', "'", "’", "”", ")", "]", "}", "»", "」", "』", "）", "】", "》", "”)"], CLOSES),
-        (["good", ",", ";", ":", "(", "“", "「", "n't", "3", "<unknown>", "-", "、"], GOES_ON),
-    ],
-)
-def test_marks_of_tokens(tokens, mark):
-    assert mark_tokens(tokens).tolist() == [mark] * len(tokens)
-
-
-def cut_by_eye(text):
-    tokens = text.split()
-    ids = torch.arange(len(tokens)).unsqueeze(1)
-    lengths = torch.tensor([len(tokens)])
-    sentences = find_sentences(ids, lengths, marks=mark_tokens(tokens), device="cpu")
-    pieces = np.split(tokens, np.cumsum(sentences.lengths[:, 0].tolist())[:-1])
-    return [" ".join(piece) for piece in pieces]
-
-
-@pytest.mark.parametrize(
-    "sentences",
-    [
-        ["good"],
-        ["good film"],
-        ["good film ."],
-        ["good .", "bad !", "so"],
-        ["what ? ! . . .", "no"],
-        ['he said " no . "', "she left ( why ? ) ] .", "i"],
-        ["( what ?! )", "yes ."],
-        [") good .", "bad"],
-        [". . .", "good"],
-        ["好 。 」", "不 好 ！ ？", "嗯"],
-    ],
-    ids=str,
-)
-def test_cuts_by_eye(sentences):
-    assert cut_by_eye(" ".join(sentences)) == sentences
-
-
 def cut_by_hand(marks):
     """Return the lengths of the sentences of one text, token by token."""
     lengths, over = [0], False
     for mark in marks:
-        if over and mark == GOES_ON:
+        if over and not mark & CLOSES:
             lengths.append(0)
-            over = False
-        over = over or mark == ENDS
+        over = bool(mark & ENDS) or (over and mark == CLOSES)
         lengths[-1] += 1
     return lengths
 
@@ -96,13 +32,13 @@ def cut_by_hand(marks):
 def test_sentences_of_a_batch_are_those_of_each_text():
     rng = np.random.default_rng(0)
     lengths = torch.tensor([150, 90, 40, 17, 1, 1])
-    marks = torch.tensor([GOES_ON] * 24 + [CLOSES, CLOSES, ENDS], dtype=torch.int8)
-    ids = torch.from_numpy(rng.integers(1, 27, size=(160, 6)).astype(np.int32))
-    ids[60:, 0] = 1  # a long sentence
-    ids[:3, 1] = 25
-    ids *= torch.arange(160).unsqueeze(1) < lengths
-    found = find_sentences(ids, lengths, marks=marks, device="cpu")
-    expected = [cut_by_hand(marks[ids[:n, k].long()]) for k, n in enumerate(lengths.tolist())]
+    shares = [0] * 24 + [CLOSES, CLOSES, ENDS, ENDS | CLOSES]
+    marks = torch.from_numpy(rng.choice(shares, size=(160, 6)).astype(np.int32))
+    marks[60:, 0] = 0  # a long sentence
+    marks[:3, 1] = CLOSES
+    marks *= torch.arange(160).unsqueeze(1) < lengths
+    found = find_sentences(marks, lengths, device="cpu")
+    expected = [cut_by_hand(marks[:n, k]) for k, n in enumerate(lengths.tolist())]
     rows = [
         (column[:n].tolist(), n)
         for group in found.groups

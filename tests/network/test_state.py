@@ -15,7 +15,7 @@ CHOICES = [
     {},
     {"num_layers": 3},
     {"bidirectional": False},
-    {"read_by": "sentence", "marks": SENTENCES["marks"]},
+    SENTENCES,
     {"attention": "dot", "dropout": 0.25},
     {"pooling": ("attention", "last", "attention")},
     *({"cell": cell} for cell in CELLS),
@@ -78,7 +78,7 @@ def test_a_state_shares_no_memory():
 def test_a_state_may_be_read_only():
     """As the arrays of a pickle are that joblib maps into memory."""
     state = take_state(build_network(**SENTENCES))
-    for array in [*state["weights"].values(), state["generator"], state["marks"]]:
+    for array in [*state["weights"].values(), state["generator"]]:
         array.flags.writeable = False
     with torch.no_grad():
         from_state(state).head.bias.fill_(1.0)
@@ -86,7 +86,7 @@ def test_a_state_may_be_read_only():
 
 def test_a_state_is_data():
     state = take_state(build_network(**SENTENCES))
-    arrays = [*state["weights"].values(), state["generator"], state["marks"]]
+    arrays = [*state["weights"].values(), state["generator"]]
     assert all(type(array) is np.ndarray for array in arrays)
     assert state["kind"] == "LSTMTextNetwork" and state["settings"]["hidden_size"] == 4
 
@@ -137,14 +137,6 @@ def damage(name, value, settings=None):
 def test_settings_that_are_not_those_of_the_weights(name, value, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         from_state(damage(name, value))
-
-
-def test_marks_must_be_those_of_sentences():
-    state = take_state(build_network(**SENTENCES))
-    marks = state["marks"]
-    for wrong in (marks[:-1], marks.astype(np.int64), np.full_like(marks, 3)):
-        with pytest.raises(ValueError, match="the marks are not those of sentences"):
-            from_state(state | {"marks": wrong})
 
 
 HUGE = {

@@ -5,7 +5,7 @@ import torch
 
 from sklstm.network import text_network as network_module
 from sklstm.network.pooling import POOLINGS
-from tests.builders import DROPOUTS, IDS, LENGTHS, LONG_IDS, LONG_LENGTHS, SENTENCES
+from tests.builders import DROPOUTS, IDS, LENGTHS, LONG_IDS, LONG_LENGTHS, SENTENCES, mark
 from tests.builders import build_network as build
 
 
@@ -34,8 +34,8 @@ def test_sentences_are_read_separately_and_their_outputs_merged(changes):
     with torch.no_grad():
         network.merge.weight.copy_(torch.linspace(-1, 1, network.n_pooled))
     plain.load_state_dict(network.state_dict(), strict=False)
-    outputs = network(LONG_IDS, LONG_LENGTHS)
-    of_sentences, weights, widths = network.classify_sentences(LONG_IDS, LONG_LENGTHS)
+    outputs = network(mark(LONG_IDS), LONG_LENGTHS)
+    of_sentences, weights, widths = network.classify_sentences(mark(LONG_IDS), LONG_LENGTHS)
     by_hand = []
     for text, length in enumerate(LONG_LENGTHS.tolist()):
         n = int((widths[:, text] > 0).sum())
@@ -65,7 +65,7 @@ def lengths_seen(network):
     network.lstm.states = lambda x, lengths, *others: (
         seen.append(lengths) or run(x, lengths, *others)
     )
-    network(LONG_IDS, LONG_LENGTHS)
+    network(mark(LONG_IDS), LONG_LENGTHS)
     return torch.cat(seen)
 
 
@@ -83,9 +83,8 @@ def test_each_sentence_is_a_row_of_the_lstm_with_masks_of_its_own():
 def test_a_text_of_one_sentence_is_read_as_a_whole():
     """All dropouts on: the generator is asked for nothing else either."""
     dropouts = {name: 0.3 for name in DROPOUTS} | {"backend": "torch"}
-    no_marks = SENTENCES | {"marks": torch.zeros(20, dtype=torch.int8)}
     ids, lengths = LONG_IDS[:13, 1:], LONG_LENGTHS[1:]  # in one group of sentences
-    without, network = build(**dropouts), build(**dropouts, **no_marks)
+    without, network = build(**dropouts), build(**dropouts, **SENTENCES)
     torch.testing.assert_close(network(ids, lengths), without(ids, lengths))
     assert torch.equal(network.generator.get_state(), without.generator.get_state())
     # Padding, even if there is more of it than of any text, makes no text longer.

@@ -20,6 +20,7 @@ from tests.builders import (
     make_batches,
     make_task,
     make_training,
+    mark,
 )
 from tests.conftest import TINY
 
@@ -28,6 +29,12 @@ LIVE = (LONG_IDS != 0).unsqueeze(2)
 BATCH = Batch(
     LONG_LENGTHS, LONG_IDS, torch.tensor([0, 2, 1, 1, 0]), torch.tensor([1.5, 0.5, 1.0, 2.0, 0.25])
 )
+
+
+def ids_for(network):
+    return mark(LONG_IDS) if network.settings.read_by else LONG_IDS
+
+
 DROPOUTS = {
     "dropout": 0.4,
     "embedding_dropout": 0.3,
@@ -63,7 +70,7 @@ def confident(**changes):
 
 
 def classify(network, x):
-    return network.classify(network.read(Embedded(x), LONG_IDS, LONG_LENGTHS))
+    return network.classify(network.read(Embedded(x), ids_for(network), LONG_LENGTHS))
 
 
 def gradient(network, x, loss):
@@ -141,7 +148,7 @@ def passes_of(network, step):
     network.read = lambda embedded, *others: (
         seen.append(embedded.vectors.detach().clone()) or read(embedded, *others)
     )
-    step(network, BATCH)
+    step(network, BATCH._replace(ids=ids_for(network)))
     del network.read
     return seen
 
@@ -159,7 +166,7 @@ def test_gradients_are_those_of_the_sum(shares, changes):
     grads = {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
     network.zero_grad()
     network.generator.set_state(before)
-    total, outputs = step(network, BATCH)
+    total, outputs = step(network, BATCH._replace(ids=ids_for(network)))
 
     # The same by hand: all passes with the same masks, the moves as constants.
     network.zero_grad()
