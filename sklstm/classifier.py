@@ -72,9 +72,10 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         only the first fit reads the language model.
     read_by : {'sentence'} or None, default=None
         'sentence' cuts a text after . ! ? and … before white space, and after the full stops of
-        other scripts, with runs of them and with closing quotes and brackets. Each sentence is read, pooled and classified
-        separately, and the logits of a text are a weighted mean of those of its sentences, which
-        ``predict_sentences`` returns. The weights are learnt. None reads a text as a whole.
+        other scripts, with runs of them and with closing quotes and brackets. Each sentence is
+        read, pooled and classified separately, and the logits of a text are a weighted mean of
+        those of its sentences, which ``predict_sentences`` returns. The weights are learnt. None
+        reads a text as a whole.
     pooling : str or tuple of str, default=('max', 'mean', 'embedding_mean')
         What represents a text: the 'last' state, the 'mean' or 'max' over the states,
         'attention' (a learnt weighted mean), or 'embedding_mean' (the mean of the embeddings, which
@@ -519,8 +520,8 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         sentences : list of list of Sentence
             For each text its sentences in order, as named tuples (``tokens``, a list of str;
             ``probabilities``, an ndarray of shape (n_classes,) with columns in the order of
-            ``classes_``; ``weight``, a float; ``span``, its first character in the original text and
-            the one behind its last). Their tokens together are those of the text that
+            ``classes_``; ``weight``, a float; ``span``, its first character in the original text
+            and the one behind its last). Their tokens together are those of the text that
             ``max_length`` leaves.
 
         Raises

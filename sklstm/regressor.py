@@ -59,9 +59,9 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
         only the first fit reads the language model.
     read_by : {'sentence'} or None, default=None
         'sentence' cuts a text after . ! ? and … before white space, and after the full stops of
-        other scripts, with runs of them and with closing quotes and brackets. Each sentence is read and pooled separately,
-        and the prediction for a text is a weighted mean of those for its sentences. The weights are
-        learnt. None reads a text as a whole.
+        other scripts, with runs of them and with closing quotes and brackets. Each sentence is
+        read and pooled separately, and the prediction for a text is a weighted mean of those for
+        its sentences. The weights are learnt. None reads a text as a whole.
     pooling : str or tuple of str, default=('max', 'mean', 'embedding_mean')
         What represents a text: the 'last' state, the 'mean' or 'max' over the states,
         'attention' (a learnt weighted mean), or 'embedding_mean' (the mean of the embeddings, which
