@@ -102,7 +102,8 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         None keeps all, and ``transform`` is as wide as its longest text.
     keep : {'head', 'tail', 'both'}, default='both'
         What stays of a longer text: its beginning, its end, or three eighths from the
-        beginning and the rest from the end.
+        beginning and the rest from the end. Take 'tail' for a network that reads in one direction
+        and has ``pooling='last'``, since 'both' cuts out the middle.
 
     Attributes
     ----------
