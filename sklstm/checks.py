@@ -1,8 +1,10 @@
 """Checks of texts and their weights; the only imports of private scikit-learn helpers."""
 
 import numbers
+import pickle
 import sys
-from collections.abc import Iterable, Mapping, Set
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Set
 
 import numpy as np
 from scipy import sparse
@@ -22,6 +24,7 @@ __all__ = [
     "fit_context",
     "is_missing",
     "level_of_user",
+    "warn_of_no_pickle",
 ]
 
 
@@ -151,6 +154,20 @@ def check_tokens(tokens, text: str, *, name: str) -> list[str]:
                     f"for the text {text!r:.40}. Return the words of such objects."
                 )
     return tokens
+
+
+def warn_of_no_pickle(function: Callable, *, name: str) -> None:
+    """Warn of a function of the user's that cannot be pickled, and so no model that has it."""
+    try:
+        pickle.dumps(function)
+    except Exception as error:  # whatever an object of the user's raises
+        warnings.warn(
+            f"{name} cannot be pickled ({str(error).splitlines()[0]:.100}), so the fitted model "
+            "cannot be saved with joblib or pickle. Use a function that is defined at the top of a "
+            "module.",
+            UserWarning,
+            stacklevel=level_of_user(),
+        )
 
 
 def check_preprocessed(result, text: str) -> str:

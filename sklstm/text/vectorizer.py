@@ -18,6 +18,7 @@ from sklstm.checks import (
     check_texts,
     check_tokens,
     fit_context,
+    warn_of_no_pickle,
 )
 from sklstm.text.reading import (
     BYTES_PER_ID,
@@ -311,6 +312,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             tokens = check_vocabulary(self.vocabulary)
             if isinstance(self.analyzer, str) and self.tokenizer is None:
                 warn_of_tokens_never_made(tokens, analyze)
+            self._warn_of_no_pickle()
             self.vocabulary_ = number_tokens(tokens)
             return self.transform_ragged(texts, marks=marks)
         n_special = len(SPECIAL_TOKENS)
@@ -324,6 +326,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             max_df=self.max_df,
             max_features=self.max_features,
         )
+        self._warn_of_no_pickle()
         self.vocabulary_ = number_tokens(tokens[kept].tolist())
         new_id = np.full(n_special + len(tokens), UNKNOWN, dtype=np.int32)
         new_id[n_special + kept] = np.arange(len(kept)) + n_special
@@ -543,6 +546,11 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         """Whether texts may be split at white space first: where the default pattern cuts them."""
         by_pattern = self.analyzer == "word" and self.tokenizer is None
         return self._has_own_analyzer() and by_pattern and self.token_pattern in OWN_PATTERNS
+
+    def _warn_of_no_pickle(self):
+        for name in ("preprocessor", "strip_accents", "tokenizer", "analyzer"):
+            if callable(function := getattr(self, name)):
+                warn_of_no_pickle(function, name=name)
 
     def _finish(self, ids):
         """Cut the bytes of one text to ``max_length`` ids; no id at all becomes the unknown one."""

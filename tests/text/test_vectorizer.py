@@ -1,5 +1,6 @@
 """Token to id and back."""
 
+import pickle
 import re
 import sys
 import warnings
@@ -371,9 +372,34 @@ def test_tokens_may_come_from_an_iterator_and_be_a_kind_of_str():
         __slots__ = ()
 
     vectorizer = SequenceVectorizer(tokenizer=lambda text: map(Token, text.split()), min_df=1)
-    vectorizer.fit(["a b", "b c"])
+    with pytest.warns(UserWarning, match="tokenizer cannot be pickled"):
+        vectorizer.fit(["a b", "b c"])
     assert {"a", "b", "c"} <= set(vectorizer.vocabulary_)
     assert vectorizer.tokenize(["c a"]) == [["c", "a"]]
+
+
+def split_words(text):
+    return text.split()
+
+
+@pytest.mark.parametrize("name", ["preprocessor", "strip_accents", "analyzer"])
+def test_a_function_that_no_pickle_can_hold_is_warned_of_at_fit(name):
+    functions = {"preprocessor": str.lower, "strip_accents": str.upper, "analyzer": split_words}
+    function = functions[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pickle.dumps(SequenceVectorizer(**{name: function}).fit(["a b"]))
+    nameless = SequenceVectorizer(**{name: lambda text: function(text)})
+    with pytest.warns(UserWarning, match=rf"^{name} cannot be pickled \(Can") as caught:
+        nameless.fit(["a b"])
+    assert caught[0].filename == __file__
+    assert str(caught[0].message).endswith(
+        "so the fitted model cannot be saved with joblib or pickle. Use a function that is defined "
+        "at the top of a module."
+    )
+    with warnings.catch_warnings():  # said once, at fit
+        warnings.simplefilter("error")
+        nameless.transform(["a b"])
 
 
 def test_tokens_that_no_text_can_give_are_warned_of():
