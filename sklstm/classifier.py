@@ -26,11 +26,11 @@ from sklstm.training.start import find_start
 class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
     """Classify raw texts with a long short-term memory network.
 
-    Used as any classifier of scikit-learn that takes texts: strings in, labels or probabilities
-    out. A text has one class, or a set of labels where y has a column of 0 and 1 for each label.
-    The network reads each text token by token in both directions. Its states are pooled into one
-    vector, and a linear layer turns that into the probabilities of the classes. By default they are
-    blended with those of a linear model of n-grams.
+    Use it like any text classifier of scikit-learn: strings in, labels or probabilities out. A text
+    has one class, or several labels where y has a column of 0 and 1 for each label. The network
+    reads each text token by token in both directions. Its states are pooled into one vector, and a
+    linear layer turns that into the probabilities of the classes. By default they are blended with
+    those of a linear model of n-grams.
 
     Parameters
     ----------
@@ -45,7 +45,8 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         ``calibrate=False``, these values are used as they are. 'ngrams' is the mean of two linear
         models of words, pairs of words and characters inside words: a logistic regression on their
         TF-IDF, and one on naive Bayes' log-count ratios (NB-SVM); with it, ``partial_fit`` trains
-        only the network. Of label sets, each label has such a model. None is the network by itself.
+        only the network. With several labels, each label has such a model. None is the network by
+        itself.
     embedding_dim : int or 'auto', default='auto'
         Size of the token embeddings. 'auto' is the width of ``embeddings`` where these are given,
         and 128 otherwise. A number must equal that width.
@@ -110,8 +111,8 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
     weight_decay : float, default=0.01
         Weight decay of AdamW.
     label_smoothing : float, default=0.05
-        Share of each target that is spread evenly over all classes; of label sets, how much nearer
-        to each other 0 and 1 are moved.
+        Share of each target that is spread evenly over all classes; with several labels, how much
+        nearer to each other 0 and 1 are moved.
     adversarial : float, default=0.0
         Size of the adversarial perturbation while training, as a share of the norm of the embedded
         text. Each text is trained on as it is and, once more, moved by that much in the direction
@@ -156,12 +157,12 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
     tol : float, default=0.0
         Minimum improvement of the validation score that counts.
     scoring : str, callable or None, default=None
-        The score of the validation texts: a scorer of scikit-learn. None is the log loss; of label
-        sets, the sum over the labels.
+        The score of the validation texts: a scorer of scikit-learn. None is the log loss; with
+        several labels, the sum over the labels.
     class_weight : {'balanced'}, dict or None, default=None
-        Weights of the classes in the loss; 'balanced' gives all classes the same total weight. Of
-        label sets, the weight of each label in the loss of the texts that have it; 'balanced' is
-        the number of texts without the label divided by that of texts with it.
+        Weights of the classes in the loss; 'balanced' gives all classes the same total weight. With
+        several labels, the weight of each label in the loss of the texts that have it; 'balanced'
+        is the number of texts without the label divided by that of texts with it.
     warm_start : bool, default=False
         Whether ``fit`` resumes from the weights and vocabulary of the fit before.
     calibrate : bool, default=True
@@ -169,21 +170,21 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         temperature that divides the network's logits. The temperature is left at 1 where these
         texts are fewer than 100 or lack a class.
     callbacks : list of skorch callbacks or None, default=None
-        Callbacks of skorch, instances or (name, instance) pairs; copied before use. The
-        history they see has train_loss, valid_loss, valid_accuracy and, with ``scoring``,
-        valid_score. Those that score data themselves (EpochScoring, BatchScoring) find none,
-        since texts come in whole batches; use ``scoring``.
+        Callbacks of skorch, instances or (name, instance) pairs; copied before use. The history
+        they see has train_loss, valid_loss, valid_accuracy and, with ``scoring``, valid_score.
+        EpochScoring and BatchScoring do not work, since they need the data; use ``scoring``.
     device : str, default='auto'
         'cpu', 'cuda', ...; 'auto' is CUDA where there is one.
     precision : {'auto', 'float32', 'bfloat16'}, default='auto'
-        What the LSTM computes in; everything else is in float32 always. 'auto' trains in bfloat16
-        where that is faster, and in float32 elsewhere; it always validates and predicts in float32.
-        bfloat16 is faster on a CPU with Intel's AMX, for layers that torch itself has, and on a
-        CUDA card of compute capability 8 or more, for up to 256 hidden units. 'bfloat16' is for
-        prediction too, on any device; what it gains depends on the hardware. 'float32' is for
-        everything, and does not depend on the device.
+        Number format of the LSTM; everything else is float32. 'auto' trains in bfloat16 where that
+        is faster, and in float32 elsewhere; it always validates and predicts in float32. bfloat16
+        is faster on a CPU with Intel's AMX, with the standard cell, and on a CUDA card of compute
+        capability 8 or more, for up to 256 hidden units. 'bfloat16' is for prediction too, on any
+        device; what it gains depends on the hardware. 'float32' is for everything, and does not
+        depend on the device.
     backend : {'auto', 'aten', 'compiled', 'reference', 'torch', 'triton'}, default='auto'
-        Implementation of the LSTM; a name gives that one or an error.
+        Implementation of the LSTM. 'auto' takes the fastest that can run; a name that cannot run
+        raises an error.
     random_state : int, RandomState instance or None, default=None
         Makes fits repeatable. None draws a seed from numpy's global random state, the only
         global state that is ever changed. On a CUDA card, dropout draws other numbers than on a
@@ -197,7 +198,7 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
     model_ : TextModel
         All that was learnt; the other attributes are read from it.
     classes_ : ndarray of shape (n_classes,)
-        The labels, sorted; of label sets, the names of the columns of y, or their numbers.
+        The labels, sorted; with several labels, the names of the columns of y, or their numbers.
     vectorizer_ : SequenceVectorizer
         The fitted vectorizer.
     net_ : skorch.NeuralNet
@@ -217,8 +218,8 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         The fitted ensemble member, a classifier of texts.
     blend_weights_ : tuple of two floats
         The prediction is softmax(``blend_weights_[0]`` * logits / ``temperature_`` +
-        ``blend_weights_[1]`` * log-probabilities of ``member_``); of label sets, expit of the same
-        sum of log-odds. Without one, (1.0, 0.0).
+        ``blend_weights_[1]`` * log-probabilities of ``member_``); with several labels, expit of the
+        same sum of log-odds. Without one, (1.0, 0.0).
     embedding_coverage_ : float or None
         Share of the tokens of the training texts, repetitions included, that had a vector in
         ``embeddings``; None without these.
@@ -227,11 +228,11 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
 
     Notes
     -----
-    The loss is the mean over a batch of weight times cross-entropy, with weights scaled to a
-    mean of 1 over all training texts. Of label sets it is the sum over the labels of their logistic
-    losses. Texts of weight 0 are left out altogether. With
-    ``adversarial`` the same loss of the moved texts is added, with ``virtual_adversarial`` weight
-    times the divergence KL(clean || moved); ``loss_curve_`` is the sum.
+    The loss is the mean over a batch of weight times cross-entropy, with weights scaled to a mean
+    of 1 over all training texts. With several labels it is the sum of the logistic losses of the
+    labels. Texts of weight 0 are left out altogether. With ``adversarial`` the same loss of the
+    moved texts is added, with ``virtual_adversarial`` weight times the divergence KL(clean ||
+    moved); ``loss_curve_`` is the sum.
 
     References
     ----------
@@ -385,8 +386,8 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         y : array-like of shape (n_texts,), or indicator of shape (n_texts, n_labels)
             Their labels.
         classes : array-like of shape (n_classes,) or None
-            All labels that will ever occur; needed at the first call. Of label sets, the names of
-            the columns; None takes them from y.
+            All labels that will ever occur; needed at the first call. With several labels, the
+            names of the columns; None takes them from y.
         sample_weight : array-like of shape (n_texts,) or None
             Weight of each text in the loss.
 
@@ -439,8 +440,8 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         Returns
         -------
         probabilities : ndarray of shape (n_texts, n_classes)
-            Columns in the order of ``classes_``. Of label sets, those of the labels, which do not
-            add up to 1.
+            Columns in the order of ``classes_``. With several labels, those of the labels, which do
+            not add up to 1.
         """
         outputs = self._outputs(X)
         return self.model_.task.probabilities(outputs)
@@ -462,7 +463,7 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         return self.model_.task.log_probabilities(outputs)
 
     def decision_function(self, X):
-        """Return the logits; with two classes the log-odds of the second, of label sets of each.
+        """Return the logits; with two classes the log-odds of the second, with labels of each.
 
         Parameters
         ----------
@@ -472,13 +473,13 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         Returns
         -------
         decision : ndarray of shape (n_texts, n_classes), or (n_texts,) with two classes
-            Of label sets (n_texts, n_labels), also with two labels.
+            With several labels (n_texts, n_labels), also with two.
         """
         outputs = self._outputs(X)
         return self.model_.task.decision(outputs)
 
     def score(self, X, y, sample_weight=None):
-        """Return the accuracy; of label sets, the share of texts whose labels are all right.
+        """Return the accuracy; with several labels, the share of texts whose labels are all right.
 
         Parameters
         ----------
@@ -496,7 +497,7 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         Raises
         ------
         ValueError
-            If label sets have other columns than those of the fit.
+            If y has other columns than in the fit.
         """
         check_is_fitted(self)
         task = self.model_.task
@@ -508,8 +509,9 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         """Return the sentences of the texts and what the network says of each.
 
         The logarithms of the network's probabilities for a text are, up to a constant, the mean of
-        those of its sentences, weighted by ``weight``; of label sets, this is true of the log-odds.
-        What an ensemble member adds to the prediction is not in them. Needs ``read_by='sentence'``.
+        those of its sentences, weighted by ``weight``; with several labels, this is true of the
+        log-odds. What an ensemble member adds to the prediction is not in them. Needs
+        ``read_by='sentence'``.
 
         Parameters
         ----------

@@ -29,7 +29,7 @@ DIRECTIONS = ("forward", "backward")
 
 
 class LSTMLanguageModel(TextEstimator):
-    """Learn from texts without labels which token follows which, and which comes before.
+    """Language model: learn from unlabelled texts to predict the next and the previous token.
 
     A fitted language model computes how probable texts are, generates texts, and pre-trains a
     classifier for few labelled texts: ``LSTMTextClassifier(pretrained=model)``.
@@ -90,7 +90,8 @@ class LSTMLanguageModel(TextEstimator):
         prediction too, on any device; what it gains depends on the hardware. 'float32' is for
         everything, and does not depend on the device.
     backend : {'auto', 'aten', 'compiled', 'reference', 'torch', 'triton'}, default='auto'
-        Implementation of the LSTM; a name gives that one or an error.
+        Implementation of the LSTM. 'auto' takes the fastest that can run; a name that cannot run
+        raises an error.
     random_state : int, RandomState instance or None, default=None
         Makes fits repeatable. None draws a seed from numpy's global random state, the only
         global state that is ever changed. On a CUDA card, dropout draws other numbers than on a

@@ -52,8 +52,8 @@ class LSTM(nn.Module):
         Share of the recurrent weights to drop while training, the same at all steps of a batch.
     zoneout : float, default=0.0
         Share of the units that keep their states from the step before, drawn anew for each step
-        while training. Otherwise each state keeps this share of the one before. The backends 'aten'
-        and 'compiled' do not have it.
+        while training. In prediction each state keeps this share of the one before. The backends
+        'aten' and 'compiled' do not have it.
     backend : {'auto', 'aten', 'compiled', 'reference', 'torch', 'triton'}, default='auto'
         Which implementation runs: 'compiled' (our steps in C), 'aten' (torch's own layer), 'torch'
         (our steps in plain torch), 'triton' (our kernels for CUDA) or 'reference' (the definition,

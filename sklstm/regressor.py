@@ -16,7 +16,7 @@ from sklstm.training.start import find_start
 class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
     """Predict numbers from raw texts with a long short-term memory network.
 
-    Used as any regressor of scikit-learn that takes texts: strings in, numbers out. It is
+    Use it like any text regressor of scikit-learn: strings in, numbers out. It is
     :class:`LSTMTextClassifier` for numbers: the same network, blended by default with a ridge
     regression on n-grams. y is standardised inside.
 
@@ -158,7 +158,8 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
         prediction too, on any device; what it gains depends on the hardware. 'float32' is for
         everything, and does not depend on the device.
     backend : {'auto', 'aten', 'compiled', 'reference', 'torch', 'triton'}, default='auto'
-        Implementation of the LSTM; a name gives that one or an error.
+        Implementation of the LSTM. 'auto' takes the fastest that can run; a name that cannot run
+        raises an error.
     random_state : int, RandomState instance or None, default=None
         Makes fits repeatable. None draws a seed from numpy's global random state, the only
         global state that is ever changed. On a CUDA card, dropout draws other numbers than on a

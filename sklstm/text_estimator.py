@@ -1,12 +1,19 @@
 """What the estimators of texts do alike: the story of ``fit``, and what a model shows."""
 
+import warnings
 from operator import attrgetter
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklstm.checks import check_same_length, check_sample_weight, check_texts, fit_context
+from sklstm.checks import (
+    check_same_length,
+    check_sample_weight,
+    check_texts,
+    fit_context,
+    level_of_user,
+)
 from sklstm.model.persistence import load, save
 from sklstm.network.pooling import check_pooling
 from sklstm.tasks.protocol import Task
@@ -323,6 +330,7 @@ class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextE
     def _read(self, X, y, sample_weight, known: Task | None) -> tuple[Task, Examples]:
         """Return what y is, and the texts with their targets and weights."""
         texts, labels = self._check_pair(X, y, ("X", "y"))
+        _warn_of_swapped(texts, labels)
         weights = check_sample_weight(sample_weight, n_texts=len(texts))
         task = self._make_task(labels, weights, known)
         examples = Examples(texts, task.encode(labels), weights)
@@ -360,3 +368,17 @@ class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextE
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _warn_of_swapped(texts, labels):
+    """Warn where X has fewer different values than y, and these are strings as well."""
+    if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "OU":
+        return
+    n_labels, n_texts = len(set(labels.tolist())), len(set(texts))
+    if n_texts < n_labels and n_labels > len(labels) / 2:
+        warnings.warn(
+            f"y has {n_labels} different labels for {len(labels)} texts, of which {n_texts} are "
+            "different. Are X and y swapped?",
+            UserWarning,
+            stacklevel=level_of_user(),
+        )

@@ -1,6 +1,7 @@
 """What fit and partial_fit do: early stopping, scoring, calibration, and resuming."""
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -203,3 +204,19 @@ def test_warm_start_refuses_new_classes(fitted):
     refuse(
         r"known classes \['neg', 'pos'\]", fitted.set_params(warm_start=True), y=list("abcdefghij")
     )
+
+
+def test_swapped_texts_and_labels_are_warned_of():
+    labels = ["pos" if "good" in text else "neg" for text in TEXTS]
+    texts = [f"{text} {number}" for number, text in enumerate(TEXTS)]
+    # scikit-learn warns of as many classes, too, if it comes so far.
+    with pytest.warns(UserWarning, match="Are X and y swapped") as caught:
+        LSTMTextClassifier(**TINY).fit(labels, texts)
+    message = (
+        f"y has {len(texts)} different labels for {len(texts)} texts, of which 2 are different"
+    )
+    (warning,) = [w for w in caught if "swapped" in str(w.message)]
+    assert str(warning.message).startswith(message) and warning.filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LSTMTextClassifier(**TINY).fit(texts, labels)

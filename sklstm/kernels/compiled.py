@@ -5,6 +5,7 @@ in this file are the tokens of all texts without padding, one text after another
 """
 
 import ctypes
+import warnings
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -97,10 +98,33 @@ class Rows(NamedTuple):
     end: Tensor  # (B,) the row of the token that is read last
 
 
+_NOT_BUILT_HERE = (
+    "in the folder of the source, from which this process imports sklstm: run 'pip install -e .' "
+    "there, or start Python in another folder"
+)
+
+
+def _is_source() -> bool:
+    return (Path(__file__).parents[2] / "setup.py").exists()
+
+
+def warn_if_not_built_here() -> None:
+    """Warn of a clone that hides an installed package with its library."""
+    if library() is None and _is_source():
+        warnings.warn(
+            f"The compiled LSTM was not built {_NOT_BUILT_HERE}. Until then fits take up to twice "
+            "as long.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
 def device_refusal(device: torch.device) -> str | None:
     """Return why there is no compiled recurrence for a device, or None."""
     if device.type != "cpu":
         return f"runs on the CPU only; got tensors on {device}"
+    if library() is None and _is_source():
+        return f"was not built {_NOT_BUILT_HERE}"
     if library() is None:
         return (
             "was not built when sklstm was installed, for which a C compiler with OpenMP is "

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sklstm.kernels import aten, autograd, compiled, reference, torch_layer, triton_layer
 from sklstm.kernels.contract import Inputs, Outputs, check_inputs
-from sklstm.kernels.forking import prepare_for_forks
+from sklstm.kernels.process import prepare_process
 from sklstm.kernels.transfer import send
 
 #: Name -> module, in the order in which "auto" tries those that suit the inputs. The last one runs
@@ -48,7 +48,7 @@ def lstm_layer(
     ValueError
         If sizes, dtypes or devices do not fit together, or the backend lacks something.
     """
-    prepare_for_forks()
+    prepare_process()
     directions = _autocast(directions)
     for inputs in directions:
         check_inputs(inputs)

@@ -58,9 +58,8 @@ OWN_PATTERNS = (None, TOKEN_PATTERN, FORMER_PATTERN)
 class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """Turn texts into sequences of token ids, in the order of reading.
 
-    The sibling of :class:`~sklearn.feature_extraction.text.CountVectorizer` for networks that
-    read: it shares its parameters where the meaning is the same and its machinery that turns
-    text into tokens.
+    Like :class:`~sklearn.feature_extraction.text.CountVectorizer`, but it keeps the order of the
+    tokens. Parameters of the same name have the same meaning.
 
     Parameters
     ----------
@@ -70,9 +69,9 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         Whether and how to remove accents.
     normalize : {'NFC', 'NFKC'} or None, default='NFC'
         The Unicode normal form that texts are brought into first, so that an "é" of one character
-        and one of two are the same. What is not seen is removed: soft hyphens, byte order marks,
-        spaces of no width, marks of direction, variation selectors, and joiners with nothing to
-        join. So are combining marks beyond 30 in a row. None leaves texts as they are.
+        and one of two are the same. Invisible characters are removed: soft hyphens, byte order
+        marks, spaces of no width, marks of direction, variation selectors, and joiners with nothing
+        to join. So are combining marks beyond 30 in a row. None leaves texts as they are.
     preprocessor : callable or None, default=None
         Function from text to text that replaces lower-casing, accent stripping, normalization and
         the treatment of the HTML tag ``<br />`` as white space.

@@ -32,6 +32,7 @@ class Report:
     def __init__(self, verbose: int):
         self.verbose = verbose
         self._columns = None
+        self._member = None  # the name of the ensemble member
 
     def line(self, text: str) -> None:
         """Show a line."""
@@ -60,15 +61,15 @@ class Report:
     def member(self, blend, n_texts: int) -> None:
         """Show that the ensemble member is about to be fitted."""
         if blend is not None:
-            name = "n-grams" if isinstance(blend, str) else type(blend).__name__
-            self.line(f"Fitting the {name} to {n_texts:,} texts.")
+            self._member = "n-grams" if isinstance(blend, str) else type(blend).__name__
+            self.line(f"Fitting the {self._member} to {n_texts:,} texts.")
 
     def begin(self, n_batches: int, n_epochs: int, validation) -> None:
         """Show how long the network will be trained, and what it is validated on."""
         epochs = f"{n_epochs} epoch{'s' if n_epochs > 1 else ''}"
         line = f"Training the network for at most {epochs} of {n_batches:,} batches."
         if validation is not None:
-            line += f" Columns valid_ are of the network on {validation.n_texts:,} texts held out."
+            line += f" Columns valid_* are its scores on {validation.n_texts:,} held-out texts."
         self.line(line)
 
     def epoch(self, number: int, row: dict) -> None:
@@ -94,7 +95,7 @@ class Report:
         if validation is not None and keeps_best:
             first = last - len(rows) + 1
             best = max(k for k, row in enumerate(rows, first) if row[f"{validation.monitor}_best"])
-            reason += f" The weights of epoch {best} are kept, the best on the texts held out."
+            reason += f" The weights of epoch {best} are kept, the best on the held-out texts."
         self.line(reason)
 
     def blend(self, blend: Blend, outputs, of_member, validation: Validation) -> None:
@@ -105,24 +106,25 @@ class Report:
         """
         if of_member is None or self.verbose < 1:
             return
-        parts = {"network": outputs / blend.temperature, "member": of_member}
+        parts = {"network": outputs / blend.temperature, self._member: of_member}
         parts["together"] = pool(list(parts.values()), blend.weights)
         examples = validation.examples
         measured = {
             name: validation.task.measure(part, examples.targets, examples.weights)
             for name, part in parts.items()
         }
-        line = "On the texts held out"
+        line = "On the held-out texts"
         if blend.temperature != 1.0:
             line += f", with a temperature of {blend.temperature:.2f} for the network"
         self.line(f"{line}:")
         names = list(measured["network"])
-        self.line(" ".join(["part    ", "weight".rjust(_WIDTH), *map(_right, names)]))
-        weights = dict(zip(("network", "member"), blend.weights, strict=True))
+        width = max(8, *map(len, parts))
+        self.line(" ".join(["part".ljust(width), "weight".rjust(_WIDTH), *map(_right, names)]))
+        weights = dict(zip(parts, blend.weights, strict=False))
         for part, numbers in measured.items():
             weight = f"{weights[part]:.2f}" if part in weights else ""
             cells = [_right(_show(numbers[name]), name) for name in names]
-            self.line(" ".join([part.ljust(8), weight.rjust(_WIDTH), *cells]))
+            self.line(" ".join([part.ljust(width), weight.rjust(_WIDTH), *cells]))
 
 
 def _is_shown(name: str, value) -> bool:

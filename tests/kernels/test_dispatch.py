@@ -3,6 +3,7 @@
 import ast
 import inspect
 import shutil
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -263,11 +264,29 @@ def test_compiled_is_built_where_there_is_a_compiler():
     assert compiled.library() is not None
 
 
-def test_compiled_says_that_it_was_not_built(monkeypatch):
+@pytest.mark.parametrize(
+    ("is_source", "match"),
+    [
+        (False, "backend='compiled' was not built when .* a C compiler"),
+        (
+            True,
+            "backend='compiled' was not built in the folder of the source, .* 'pip install -e .'",
+        ),
+    ],
+)
+def test_compiled_says_that_it_was_not_built(monkeypatch, tmp_path, is_source, match):
     monkeypatch.setattr(compiled, "library", lambda: None)
+    monkeypatch.setattr(compiled, "__file__", str(tmp_path / "sklstm" / "kernels" / "compiled.py"))
+    if is_source:
+        (tmp_path / "setup.py").touch()
     inputs = make_inputs(SMALL, "lstm", torch.float32)
-    with pytest.raises(ValueError, match="backend='compiled' was not built when .* a C compiler"):
+    with pytest.raises(ValueError, match=match):
         choose("compiled", [inputs], need_last=False)
+    # Who installs with "pip install ." and starts Python in the clone would not notice.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        compiled.warn_if_not_built_here()
+    assert [warning.category for warning in caught] == [UserWarning] * is_source
 
 
 def refuse(match, case=RAGGED, cell="lstm", backend="auto", need_last=True, **changes):

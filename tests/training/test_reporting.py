@@ -31,8 +31,8 @@ def test_a_fit_with_n_grams_is_shown_from_the_first_step_to_the_last(capsys):
     lines = show(capsys, model, texts, labels)
     assert lines[0] == "Fitting the n-grams to 400 texts."
     assert lines[1] == (
-        "Training the network for at most 3 epochs of 45 batches. Columns valid_ are of the "
-        "network on 40 texts held out."
+        "Training the network for at most 3 epochs of 45 batches. Columns valid_* are its "
+        "scores on 40 held-out texts."
     )
     assert lines[2].split() == ["epoch", "train_loss", "valid_loss", "valid_accuracy", "seconds"]
     assert [line.split()[0] for line in lines[3:6]] == ["1", "2", "3"]
@@ -42,12 +42,12 @@ def test_a_fit_with_n_grams_is_shown_from_the_first_step_to_the_last(capsys):
     best = 1 + int(np.argmax(model.validation_scores_))
     assert lines[6] == (
         f"The training ended after epoch 3. The weights of epoch {best} are kept, the best on the "
-        "texts held out."
+        "held-out texts."
     )
-    assert lines[7] == "On the texts held out:"
+    assert lines[7] == "On the held-out texts:"
     assert lines[8].split() == ["part", "weight", "valid_loss", "valid_accuracy"]
     of_network, of_member, together = (line.split() for line in lines[9:])
-    assert [of_network[0], of_member[0], together[0]] == ["network", "member", "together"]
+    assert [of_network[0], of_member[0], together[0]] == ["network", "n-grams", "together"]
     assert [of_network[1], of_member[1]] == [f"{w:.2f}" for w in model.blend_weights_]
     assert of_network[2] == f"{-max(model.validation_scores_):.4f}"
     assert float(together[1]) < max(float(of_network[2]), float(of_member[2]))
@@ -127,6 +127,7 @@ def test_a_member_of_the_users_is_named(capsys):
     member = make_pipeline(CountVectorizer(), MultinomialNB())
     lines = show(capsys, LSTMTextClassifier(**SETTINGS | {"blend": member}), *distinct(60))
     assert lines[0] == "Fitting the Pipeline to 60 texts."
+    assert [line.split()[0] for line in lines[-3:]] == ["network", "Pipeline", "together"]
 
 
 def test_the_progress_bar_needs_no_widgets(monkeypatch, capfd):

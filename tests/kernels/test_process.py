@@ -1,0 +1,27 @@
+"""How many threads a process uses."""
+
+import subprocess
+import sys
+
+import pytest
+
+COUNT = """
+import torch
+from sklstm.lstm import LSTM
+torch.set_num_threads({threads})
+assert torch.get_num_threads() == {threads}
+LSTM(4, 4)(torch.zeros(3, 2, 4))
+print(torch.get_num_threads())
+"""
+
+
+@pytest.mark.parametrize(("threads", "allowed", "expected"), [(4, 2, 2), (1, 2, 1), (3, 64, 3)])
+def test_no_more_threads_than_processors(monkeypatch, threads, allowed, expected):
+    # joblib takes the least of the machine, the affinity, the quota and this.
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", str(allowed))
+    code = COUNT.format(threads=threads)
+    if allowed > threads:  # whatever machine the test runs on
+        code = f"import joblib; joblib.cpu_count = lambda: {allowed}\n{code}"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) == expected
