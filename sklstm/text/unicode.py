@@ -69,8 +69,8 @@ _INVISIBLE = re.compile(
     "[\xad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
     "\ufe00-\ufe0f\U000e0100-\U000e01ef]+"
 )
-# Joiners with nothing to join, at an end of a word. A match begins where a run does and takes all of
-# it: else the time would be quadratic in the length of a run inside a word.
+# Joiners with nothing to join, at an end of a word. A match begins where a run does and takes all
+# of it: else the time would be quadratic in the length of a run inside a word.
 _LONELY_JOINERS = re.compile(
     r"(?<![\u200c\u200d])[\u200c\u200d]++(?=[\s!-/:-@\[-`{-~]|$)"
     r"|(?<![^\s!-/:-@\[-`{-~])[\u200c\u200d]+"

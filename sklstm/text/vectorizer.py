@@ -431,7 +431,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             cuts = self.normalize is None and isinstance(self.strip_accents, str)
             prepare = cut_floods if cuts else lambda text: normalize(text, self.normalize)
             counter.set_params(
-                preprocessor=lambda text: preprocess(prepare(replace_line_breaks(text)))
+                preprocessor=lambda text: preprocess(replace_line_breaks(prepare(text)))
             )
         else:
             counter.set_params(preprocessor=lambda text: check_preprocessed(preprocess(text), text))
