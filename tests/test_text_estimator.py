@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import get_scorer, log_loss
 
-from sklstm import LSTMTextClassifier
+from sklstm import LSTMTextClassifier, LSTMTextRegressor
+from sklstm.model.text_model import TextModel
 from tests.conftest import LABELS, TEXTS, TINY, distinct, refuse
 
 
@@ -203,3 +204,39 @@ def test_warm_start_refuses_new_classes(fitted):
     refuse(
         r"known classes \['neg', 'pos'\]", fitted.set_params(warm_start=True), y=list("abcdefghij")
     )
+
+
+@pytest.mark.parametrize(
+    "name", ["predict", "predict_proba", "predict_log_proba", "decision_function"]
+)
+def test_an_answer_is_that_of_one_model(name, tiny, texts, labels, monkeypatch):
+    """Also where another thread fits while the outputs are computed."""
+    three = np.where(np.arange(len(texts)) % 3 == 0, "dull", labels)
+    later = LSTMTextClassifier(**TINY).fit(texts, three).model_
+    ask = getattr(tiny.set_params(max_epochs=1).fit(texts, labels), name)
+    expected, compute = ask(texts), TextModel.outputs
+
+    def fit_meanwhile(model, asked):
+        outputs = compute(model, asked)
+        tiny.model_ = later
+        return outputs
+
+    monkeypatch.setattr(TextModel, "outputs", fit_meanwhile)
+    np.testing.assert_array_equal(ask(texts), expected)
+    assert len(tiny.classes_) == 3
+
+
+def test_numbers_are_those_of_one_model(texts, labels, monkeypatch):
+    settings = {name: value for name, value in TINY.items() if name != "max_epochs"}
+    regressor = LSTMTextRegressor(**settings, max_epochs=1)
+    later = regressor.fit(texts, np.arange(len(texts)) * 1e6).model_
+    expected = regressor.fit(texts, np.arange(len(texts))).predict(texts)
+    compute = TextModel.outputs
+
+    def fit_meanwhile(model, asked):
+        outputs = compute(model, asked)
+        regressor.model_ = later
+        return outputs
+
+    monkeypatch.setattr(TextModel, "outputs", fit_meanwhile)
+    np.testing.assert_array_equal(regressor.predict(texts), expected)
