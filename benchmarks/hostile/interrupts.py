@@ -162,8 +162,8 @@ class Worker:
             self.usual[name] = self.work.ask(estimator)
         return seconds
 
-    def run(self, name, begins) -> str:
-        """Call it, and return how it ended."""
+    def run(self, name, begins, is_sent) -> str:
+        """Call it, and return how it ended; ``is_sent`` returns once the signal was sent."""
         estimator, call = self.work.prepare(name)
         before, state = self.work.ask(estimator), read_state()
         ignored, end, caught = [], "result", []
@@ -173,18 +173,15 @@ class Worker:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 call()
+            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         except KeyboardInterrupt:
-            end = "KeyboardInterrupt"
+            end, handler = "KeyboardInterrupt", signal.signal(signal.SIGINT, signal.SIG_IGN)
         except BaseException as error:
             print(f"{name}: other error: {error!r}", flush=True)
-            return "other error"
-        came = is_over = self._came()
-        while not is_over:  # one that is late, so that it does not meet the next call
-            try:
-                time.sleep(0.01)
-                is_over = self._came()
-            except KeyboardInterrupt:
-                is_over = self._came()
+            end, handler = "other error", signal.signal(signal.SIGINT, signal.SIG_IGN)
+        came = self._came()
+        is_sent()  # so that a late signal does not meet the next call
+        signal.signal(signal.SIGINT, handler)
         sys.unraisablehook = sys.__unraisablehook__
         changed = [part for part, value in read_state().items() if value != state[part]]
         if changed:
@@ -198,6 +195,8 @@ class Worker:
 
     def _compare(self, name, estimator, before, end) -> str:
         """Return the end, or the fault that the estimator's answers show."""
+        if end == "other error":
+            return end
         self.n += 1
         answers = self.work.ask(estimator)
         if answers is not None and not _are_finite(answers):
@@ -242,6 +241,7 @@ class Child:
         self.pipe.recv()  # it begins
         time.sleep(share * self.seconds[name])
         os.kill(self.process.pid, signal.SIGINT)
+        self.pipe.send("sent")
         if self.pipe.poll(PATIENCE):
             return self.pipe.recv()
         self.close()
@@ -264,7 +264,7 @@ def _serve(pipe, threads):
     worker = Worker()
     pipe.send(worker.measure())
     while True:
-        pipe.send(worker.run(pipe.recv(), lambda: pipe.send("begins")))
+        pipe.send(worker.run(pipe.recv(), lambda: pipe.send("begins"), pipe.recv))
 
 
 def terminate(n, threads, rng) -> dict:

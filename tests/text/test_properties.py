@@ -16,8 +16,10 @@ ALWAYS = {"derandomize": True, "deadline": None, "database": None}
 #: Fixtures of pytest are made once for all cases: these tests do not change them.
 SHARED = {"suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
-#: Characters that texts treat in a way of their own, beside all others, lone surrogates among them.
-SPECIAL = "ab n'’tT.!?<br/> \n\0\xad\u0301\u0323\u094d\u200c\u200d\ufe0f\ufeff\u0e01\u0e34房é👩\ud800"
+#: Characters that texts treat in a way of their own, and lone surrogates.
+SPECIAL = (
+    "ab n'’tT.!?<br/> \n\0\xad\u0301\u0323\u094d\u200c\u200d\ufe0f\ufeff\u0e01\u0e34房é👩\ud800"
+)
 characters = st.sampled_from(SPECIAL) | st.characters(exclude_categories=())
 texts = st.text(characters, max_size=60)
 batches = st.lists(texts, min_size=1, max_size=6)
