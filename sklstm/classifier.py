@@ -424,8 +424,8 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         labels : ndarray of shape (n_texts,), or indicator of shape (n_texts, n_labels)
             An indicator is sparse if y was.
         """
-        outputs = self._outputs(X)
-        return self.model_.task.decide(outputs)
+        task, outputs = self._outputs(X)
+        return task.decide(outputs)
 
     def predict_proba(self, X):
         """Return the probabilities of the classes.
@@ -443,8 +443,8 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
             Columns in the order of ``classes_``. With several labels, those of the labels, which do
             not add up to 1.
         """
-        outputs = self._outputs(X)
-        return self.model_.task.probabilities(outputs)
+        task, outputs = self._outputs(X)
+        return task.probabilities(outputs)
 
     def predict_log_proba(self, X):
         """Return the logarithms of the probabilities of the classes.
@@ -459,8 +459,8 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         log_probabilities : ndarray of shape (n_texts, n_classes)
             Columns in the order of ``classes_``.
         """
-        outputs = self._outputs(X)
-        return self.model_.task.log_probabilities(outputs)
+        task, outputs = self._outputs(X)
+        return task.log_probabilities(outputs)
 
     def decision_function(self, X):
         """Return the logits; with two classes the log-odds of the second, with labels of each.
@@ -475,8 +475,8 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         decision : ndarray of shape (n_texts, n_classes), or (n_texts,) with two classes
             With several labels (n_texts, n_labels), also with two.
         """
-        outputs = self._outputs(X)
-        return self.model_.task.decision(outputs)
+        task, outputs = self._outputs(X)
+        return task.decision(outputs)
 
     def score(self, X, y, sample_weight=None):
         """Return the accuracy; with several labels, the share of texts whose labels are all right.
@@ -533,8 +533,9 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
             If the classifier was fitted without ``read_by='sentence'``.
         """
         check_is_fitted(self)
-        check_reads_sentences(self.model_)
-        return predict_sentences(self.model_, check_texts(X))
+        model = self.model_
+        check_reads_sentences(model)
+        return predict_sentences(model, check_texts(X))
 
     def _check_y(self, y, name="y"):
         """Return the labels, of one class a text as an array."""

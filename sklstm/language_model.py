@@ -320,24 +320,20 @@ class LSTMLanguageModel(TextEstimator):
         """
         check_is_fitted(self)
         check_arguments(n_texts, prompt, max_tokens, temperature)
-        begin = _read_whole(self.vectorizer_, [prompt]).ids if prompt else []
+        model = self.model_  # one, also where another thread fits meanwhile
+        begin = _read_whole(model.vectorizer, [prompt]).ids if prompt else []
         drawn = sample(
-            self.network_,
+            model.network,
             np.concatenate([[BOUNDARY], begin]).astype(np.int64),
             n_texts=int(n_texts),
             max_tokens=int(max_tokens),
             temperature=temperature,
             rng=check_random_state(random_state),
         )
-        tokens, glue = self.vectorizer_.get_feature_names_out(), self._join
+        tokens, glue = model.vectorizer.get_feature_names_out(), _choose_glue(model.vectorizer)
         rest = [glue(tokens[ids].tolist()) for ids in drawn]
         space = " " if glue is join_tokens else ""
         return [f"{prompt}{space}{text}" if prompt and text else prompt + text for text in rest]
-
-    @property
-    def _join(self):
-        """Return the function that makes a text of tokens."""
-        return "".join if self.vectorizer_.analyzer == "char" else join_tokens
 
     def _check_parameters(self):
         """Check what the constraints of single parameters cannot say."""
@@ -366,7 +362,8 @@ class LSTMLanguageModel(TextEstimator):
     def _mean_log_likelihood(self, X, direction):
         """Return the mean over all tokens of all texts, a chunk of texts at a time."""
         check_is_fitted(self)
-        texts, directions = check_texts(X), self.network_.lstm.num_directions
+        model, texts = self.model_, check_texts(X)
+        directions = model.network.lstm.num_directions
         if direction >= directions:
             raise ValueError(
                 "direction='backward' needs a model of both directions; got bidirectional=False. "
@@ -374,10 +371,15 @@ class LSTMLanguageModel(TextEstimator):
             )
         total, n_tokens = 0.0, 0
         for begin in range(0, len(texts), TEXTS_PER_CHUNK):
-            ids = _read_whole(self.vectorizer_, texts[begin : begin + TEXTS_PER_CHUNK])
-            total += sum_log_likelihoods(self.network_, add_both_boundaries(ids))[direction]
+            ids = _read_whole(model.vectorizer, texts[begin : begin + TEXTS_PER_CHUNK])
+            total += sum_log_likelihoods(model.network, add_both_boundaries(ids))[direction]
             n_tokens += len(ids.ids) + len(ids)
         return float(total / n_tokens)
+
+
+def _choose_glue(vectorizer: SequenceVectorizer):
+    """Return the function that makes a text of tokens."""
+    return "".join if vectorizer.analyzer == "char" else join_tokens
 
 
 def _read_whole(vectorizer: SequenceVectorizer, texts: list[str]) -> RaggedIds:

@@ -368,8 +368,8 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
         -------
         numbers : ndarray of shape (n_texts,) or (n_texts, n_numbers), as y had
         """
-        outputs = self._outputs(X)
-        return self.model_.task.decide(outputs)
+        task, outputs = self._outputs(X)
+        return task.decide(outputs)
 
     def score(self, X, y, sample_weight=None):
         """Return R2, the share of the variance of y that the predictions explain.

@@ -313,9 +313,13 @@ class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextE
         return self.model_.pooled(check_texts(X))
 
     def _outputs(self, X):
-        """Return the outputs of network and member together, (n_texts, n_outputs)."""
+        """Return the task, and the outputs of network and member together, (n_texts, n_outputs).
+
+        Both are of one model, also where another thread fits meanwhile.
+        """
         check_is_fitted(self)
-        return self.model_.outputs(check_texts(X))
+        model = self.model_
+        return model.task, model.outputs(check_texts(X))
 
     @property
     def _n_features_out(self):

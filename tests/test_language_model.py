@@ -303,3 +303,22 @@ def test_unfitted_models_say_so(tmp_path):
     for ask in (lambda m: m.score(TEXTS), lambda m: m.generate(), lambda m: m.save(tmp_path / "m")):
         with pytest.raises(NotFittedError):
             ask(tiny())
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda m: m.perplexity(TEXTS), lambda m: m.generate(3, prompt="good", random_state=0)]
+)
+def test_an_answer_is_that_of_one_model(ask, monkeypatch):
+    """Also where another thread fits while the texts are read."""
+    later = tiny(hidden_size=4).fit(["quite another text"] * 9).model_
+    model = tiny(max_epochs=1).fit(TEXTS)
+    expected, read = ask(model), sklstm.language_model._read_whole
+
+    def fit_meanwhile(vectorizer, texts):
+        ids = read(vectorizer, texts)
+        model.model_ = later
+        return ids
+
+    monkeypatch.setattr(sklstm.language_model, "_read_whole", fit_meanwhile)
+    assert ask(model) == expected
+    assert model.model_ is later

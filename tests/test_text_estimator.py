@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import get_scorer, log_loss
 
-from sklstm import LSTMTextClassifier
+from sklstm import LSTMTextClassifier, LSTMTextRegressor
+from sklstm.model.text_model import TextModel
 from tests.conftest import LABELS, TEXTS, TINY, distinct, refuse
 
 
@@ -220,3 +221,39 @@ def test_swapped_texts_and_labels_are_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         LSTMTextClassifier(**TINY).fit(texts, labels)
+
+
+@pytest.mark.parametrize(
+    "name", ["predict", "predict_proba", "predict_log_proba", "decision_function"]
+)
+def test_an_answer_is_that_of_one_model(name, tiny, texts, labels, monkeypatch):
+    """Also where another thread fits while the outputs are computed."""
+    three = np.where(np.arange(len(texts)) % 3 == 0, "dull", labels)
+    later = LSTMTextClassifier(**TINY).fit(texts, three).model_
+    ask = getattr(tiny.set_params(max_epochs=1).fit(texts, labels), name)
+    expected, compute = ask(texts), TextModel.outputs
+
+    def fit_meanwhile(model, asked):
+        outputs = compute(model, asked)
+        tiny.model_ = later
+        return outputs
+
+    monkeypatch.setattr(TextModel, "outputs", fit_meanwhile)
+    np.testing.assert_array_equal(ask(texts), expected)
+    assert len(tiny.classes_) == 3
+
+
+def test_numbers_are_those_of_one_model(texts, labels, monkeypatch):
+    settings = {name: value for name, value in TINY.items() if name != "max_epochs"}
+    regressor = LSTMTextRegressor(**settings, max_epochs=1)
+    later = regressor.fit(texts, np.arange(len(texts)) * 1e6).model_
+    expected = regressor.fit(texts, np.arange(len(texts))).predict(texts)
+    compute = TextModel.outputs
+
+    def fit_meanwhile(model, asked):
+        outputs = compute(model, asked)
+        regressor.model_ = later
+        return outputs
+
+    monkeypatch.setattr(TextModel, "outputs", fit_meanwhile)
+    np.testing.assert_array_equal(regressor.predict(texts), expected)

@@ -83,7 +83,7 @@ def tokenize(text: str) -> list[str]:
     >>> tokenize("房间太小 OK")
     ['房', '间', '太', '小', 'OK']
     """
-    return find_tokens(normalize(replace_line_breaks(text), "NFC"))
+    return find_tokens(replace_line_breaks(normalize(text, "NFC")))
 
 
 # Tokens without a space before them.

@@ -71,9 +71,11 @@ INVISIBLE = (
     "\ufe00-\ufe0f\U000e0100-\U000e01ef]"
 )
 _INVISIBLE = re.compile(f"{INVISIBLE}+")
-# Joiners with nothing to join, at an end of a word.
+# Joiners with nothing to join, at an end of a word. A match begins where a run does and takes all
+# of it: else the time would be quadratic in the length of a run inside a word.
 _LONELY_JOINERS = re.compile(
-    r"[\u200c\u200d]+(?=[\s!-/:-@\[-`{-~]|$)|(?<![^\s!-/:-@\[-`{-~])[\u200c\u200d]+"
+    r"(?<![\u200c\u200d])[\u200c\u200d]++(?=[\s!-/:-@\[-`{-~]|$)"
+    r"|(?<![^\s!-/:-@\[-`{-~])[\u200c\u200d]+"
 )
 _FLOOD = re.compile(f"({MARK}{{{MOST_MARKS}}}){MARK}+")
 
@@ -99,4 +101,9 @@ def normalize(text: str, form: str | None) -> str:
     if form is None or text.isascii():
         return text
     text = _LONELY_JOINERS.sub("", _INVISIBLE.sub("", text))
-    return unicodedata.normalize(form, _FLOOD.sub(r"\1", text))
+    return unicodedata.normalize(form, cut_floods(text))
+
+
+def cut_floods(text: str) -> str:
+    """Return a text without marks beyond 30 in a row, so that a normal form takes linear time."""
+    return _FLOOD.sub(r"\1", text)

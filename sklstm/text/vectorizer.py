@@ -43,7 +43,7 @@ from sklstm.text.tokenizers import (
     find_tokens,
     replace_line_breaks,
 )
-from sklstm.text.unicode import normalize
+from sklstm.text.unicode import cut_floods, normalize
 from sklstm.text.vocabulary import (
     check_vocabulary,
     choose_tokens,
@@ -71,7 +71,8 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         The Unicode normal form that texts are brought into first, so that an "é" of one character
         and one of two are the same. Invisible characters are removed: soft hyphens, byte order
         marks, spaces of no width, marks of direction, variation selectors, and joiners with nothing
-        to join. So are combining marks beyond 30 in a row. None leaves texts as they are.
+        to join. So are combining marks beyond 30 in a row, with ``strip_accents`` in any case. None
+        leaves texts as they are.
     preprocessor : callable or None, default=None
         Function from text to text that replaces lower-casing, accent stripping, normalization and
         the treatment of the HTML tag ``<br />`` as white space.
@@ -470,10 +471,11 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             ) from error
         preprocess = counter.build_preprocessor()
         if self.preprocessor is None:
+            # scikit-learn removes accents from a normal form.
+            cuts = self.normalize is None and isinstance(self.strip_accents, str)
+            prepare = cut_floods if cuts else lambda text: normalize(text, self.normalize)
             counter.set_params(
-                preprocessor=lambda text: preprocess(
-                    normalize(replace_line_breaks(text), self.normalize)
-                )
+                preprocessor=lambda text: preprocess(replace_line_breaks(prepare(text)))
             )
         else:
             counter.set_params(preprocessor=lambda text: check_preprocessed(preprocess(text), text))

@@ -1,6 +1,7 @@
 """The training loop: skorch's, arranged for whole batches and for steps that are handed in."""
 
 import copy
+import dis
 from collections.abc import Callable
 
 import torch
@@ -87,10 +88,13 @@ class TextNet(NeuralNet):
 
 
 def _raised_in_skorch(error: BaseException) -> bool:
+    """Whether a callback of skorch raised it; a signal that comes while one runs did not."""
     traceback = error.__traceback__
     while traceback.tb_next is not None:
         traceback = traceback.tb_next
-    return traceback.tb_frame.f_globals.get("__name__", "").startswith("skorch.callbacks")
+    code, module = traceback.tb_frame.f_code, traceback.tb_frame.f_globals.get("__name__", "")
+    by_raise = code.co_code[traceback.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    return by_raise and module.startswith("skorch.callbacks")
 
 
 def build_net(

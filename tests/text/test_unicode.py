@@ -105,6 +105,21 @@ def test_floods_of_marks_are_cut(base, marks):
     assert max(map(len, tokens)) <= len(base) + MOST_MARKS
 
 
+@pytest.mark.parametrize("strip_accents", ["ascii", "unicode"])
+def test_accents_of_floods_are_removed(strip_accents):
+    """In linear time also without a normal form: 200,000 marks would take minutes."""
+    vectorizer = SequenceVectorizer(normalize=None, strip_accents=strip_accents)
+    assert vectorizer.tokenize(["cafe" + "\u0301\u0316" * 100_000 + "s"]) == [["cafes"]]
+
+
+@pytest.mark.parametrize("joiners", ["\u200d", "\u200c\u200d"], ids=ascii)
+def test_long_runs_of_joiners(joiners):
+    """Inside a word they stay, and at its ends they go; in linear time, else it would be hours."""
+    run = joiners * (1_000_000 // len(joiners))
+    assert normalize(f"é{run}é", "NFC") == f"é{run}é"
+    assert normalize(f"{run}é {run}é{run} {run}", "NFC") == "é é "
+
+
 def test_a_normal_form_is_asked_for():
     texts = ["ﬁne ①", "fine 1"]
     first, second = SequenceVectorizer(normalize="NFKC").fit_transform(texts)

@@ -1,9 +1,12 @@
 """The training loop: nets that are built, trained, ended and resumed."""
 
 import pickle
+import signal
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
+import skorch.callbacks.logging
 import torch
 from skorch.callbacks import Callback, EarlyStopping
 
@@ -202,3 +205,17 @@ def test_weights_that_are_not_finite_are_never_left():
     poison(net.module_)
     with pytest.raises(ValueError, match="Training diverged: weights are not finite"):
         train(net, make_batches(), n_epochs=1)
+
+
+def test_ctrl_c_inside_a_callback_of_skorch_is_the_users(monkeypatch):
+    """It must not be taken for a callback that asks to stop, which warns of nothing."""
+    press = SimpleNamespace(time=partial(signal.raise_signal, signal.SIGINT))
+
+    class PressAtTheEnd(Callback):
+        def on_batch_end(self, net, **kwargs):
+            monkeypatch.setattr(skorch.callbacks.logging, "time", press)  # EpochTimer's
+
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    trained = train(build_small_net(callbacks=[PressAtTheEnd()]), make_batches(), n_epochs=3)
+    signal.signal(signal.SIGINT, usual)
+    assert trained.interrupted and trained.history == []
