@@ -81,17 +81,18 @@ def classifiers():
     ]
 
 
+def split_at_tabs(text):
+    return text.split("\t")
+
+
 @settings(**ALWAYS, **SHARED, max_examples=8)
 @given(tokens=st.lists(st.text(characters, min_size=1, max_size=9), min_size=1, unique=True))
 def test_a_file_keeps_any_token(tokens, tmp_path):
-    def cut(text):
-        return text.split("\t")
-
     vocabulary = [token for token in tokens if "\t" not in token] or ["good"]
-    vectorizer = SequenceVectorizer(vocabulary=vocabulary, tokenizer=cut)
+    vectorizer = SequenceVectorizer(vocabulary=vocabulary, tokenizer=split_at_tabs)
     classifier = LSTMTextClassifier(**TINY | {"max_epochs": 1}, vectorizer=vectorizer)
     classifier.fit(TEXTS, [0, 1] * 5)
-    # What cut the training texts is no data; which tokens there are is.
+    # What split the training texts is no data; which tokens there are is.
     for owner in (classifier, classifier.model_):
         owner.vectorizer.tokenizer = None
     classifier.save(tmp_path / "model.safetensors")
