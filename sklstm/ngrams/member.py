@@ -1,5 +1,8 @@
 """The member of a blend: an estimator of raw texts that is pooled with the network."""
 
+from contextlib import contextmanager
+from functools import partial
+
 import numpy as np
 from sklearn import config_context
 from sklearn.base import clone
@@ -14,6 +17,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from sklstm.ngrams.label_sets import LinearLabelSets
 from sklstm.ngrams.linear import make_ngram_member
+from sklstm.ngrams.vectorizer import NgramCounts, NgramVectorizer
 from sklstm.tasks.protocol import Task
 from sklstm.text.examples import Examples
 
@@ -33,7 +37,9 @@ def choose_member(blend, vectorizer, task: Task):
     task : Task
         What y is.
     """
-    return make_ngram_member(task.kind, vectorizer) if isinstance(blend, str) else blend
+    if not isinstance(blend, str):
+        return blend
+    return make_ngram_member(task.kind, vectorizer, n_outputs=task.n_outputs)
 
 
 def fit_member(estimator, examples: Examples, task: Task):
@@ -55,7 +61,27 @@ def fit_member(estimator, examples: Examples, task: Task):
     ValueError
         If the weights differ and the estimator takes none, or it cannot be fitted to these texts.
     """
-    weights, weighted = task.weigh_for_member(examples.targets, examples.weights), {}
+    weights = _find_weights(estimator, examples, task)
+    weighted = {} if weights is None else {_name_of_weights(estimator, task): weights}
+    fresh = clone(estimator)
+    with _one_error(estimator, task):
+        return fresh.fit(examples.texts, task.decode(examples.targets), **weighted)
+
+
+def _fit_counted(estimator: Pipeline, counts: NgramCounts, rows, examples: Examples, task: Task):
+    """Return fitted n-grams, as ``fit_member`` does; the examples are these rows of the counts."""
+    weights, (ngrams, linear) = _find_weights(estimator, examples, task), map(clone, estimator)
+    weighted = {} if weights is None else {"sample_weight": weights}
+    with _one_error(estimator, task):
+        features = ngrams.fit_counts(counts, rows)
+        linear.fit(features, task.decode(examples.targets), **weighted)
+    names = [name for name, _ in estimator.steps]
+    return Pipeline(list(zip(names, (ngrams, linear), strict=True)))
+
+
+def _find_weights(estimator, examples: Examples, task: Task) -> np.ndarray | None:
+    """Return the weights for an estimator, of mean 1; None where all are equal."""
+    weights = task.weigh_for_member(examples.targets, examples.weights)
     last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
     if weights.ndim == 2 and not isinstance(last, LinearLabelSets):
         raise ValueError(
@@ -63,13 +89,16 @@ def fit_member(estimator, examples: Examples, task: Task):
             f"scikit-learn take one weight a text; got {type(estimator).__name__}. Give the "
             "weights to its own class_weight instead."
         )
-    if np.ptp(weights) > 0:
-        weighted[_name_of_weights(estimator, task)] = weights / weights.mean(axis=0)
-    fresh = clone(estimator)
+    return weights / weights.mean(axis=0) if np.ptp(weights) > 0 else None
+
+
+@contextmanager
+def _one_error(estimator, task: Task):
+    """Turn what a fit raises into one sentence."""
     try:
-        # The weights are passed by the names below, whatever the user's own code is routed by.
+        # The weights are passed by their names, whatever the user's own code is routed by.
         with config_context(enable_metadata_routing=False):
-            return fresh.fit(examples.texts, task.decode(examples.targets), **weighted)
+            yield
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"blend must be an estimator that can be fitted to these raw texts, such as "
@@ -125,10 +154,16 @@ def fit_and_validate(
         fitted = fit_member(estimator, everything, task)
         ask_member(fitted, everything.texts[:1], task)  # so that its errors come now
         return fitted, None
-    fitted = fit_member(estimator, train, task)
-    outputs = ask_member(fitted, held_out.texts, task)
-    saw_all = len(train.texts) == len(everything.texts)
-    return fitted if saw_all else fit_member(estimator, everything, task), outputs
+    if len(train.texts) == len(everything.texts):
+        fitted = fit_member(estimator, train, task)
+        return fitted, ask_member(fitted, held_out.texts, task)
+    if not (isinstance(estimator, Pipeline) and isinstance(estimator[0], NgramVectorizer)):
+        outputs = ask_member(fit_member(estimator, train, task), held_out.texts, task)
+        return fit_member(estimator, everything, task), outputs
+    # Counting takes as long as the regressions, so it is done once for both fits.
+    fit = partial(_fit_counted, estimator, estimator[0].count(everything.texts))
+    outputs = ask_member(fit(train.rows, train, task), held_out.texts, task)
+    return fit(None, everything, task), outputs
 
 
 def _name_of_weights(estimator, task: Task) -> str:

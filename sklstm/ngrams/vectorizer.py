@@ -1,5 +1,7 @@
 """N-grams of tokens, and of the characters inside them: the features of the linear models."""
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -16,6 +18,17 @@ CHARACTERS = (2, 5)
 MOST_CHARACTERS = 100
 # Pieces of words are many and alike; at their full weight they drown the words of long texts.
 WEIGHT_OF_PIECES = 0.5
+
+
+class NgramCounts(NamedTuple):
+    """The n-grams of texts, counted: of those that are in two texts at least."""
+
+    tokens: np.ndarray  # (n_tokens,) of str, all that there are
+    words: np.ndarray  # (n_words,) int64, places among the tokens
+    pairs: np.ndarray  # (n_pairs,) int64, each as one number, sorted
+    pieces: np.ndarray  # (n_pieces,) of str
+    cutter: CountVectorizer | None  # what counts pieces
+    blocks: list  # of csr_array (n_texts, n) of words, of pairs and of pieces
 
 
 class NgramVectorizer(TransformerMixin, BaseEstimator):
@@ -79,17 +92,64 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
         -------
         features : csr_array of shape (n_texts, n_features), float64
         """
+        return self.fit_counts(self.count(X))
+
+    def count(self, X):
+        """Return the n-grams of texts, counted once for several fits; nothing is learnt.
+
+        Parameters
+        ----------
+        X : iterable of str of length n_texts
+            The texts.
+
+        Returns
+        -------
+        counts : NgramCounts
+        """
         tokens, places, offsets = self._vectorizer.read_tokens(X)
-        self.token_places_ = {token: place for place, token in enumerate(tokens)}
-        self.words_ = np.arange(len(tokens))
-        pairs = _pair(places, offsets, n_tokens=len(tokens))
-        self.pairs_ = np.unique(pairs[pairs >= 0])
-        self.cutter_ = _fit_cutter(tokens)
-        counts = self._count(tokens, places, offsets)
-        common = [_find_common(block) for block in counts]
-        blocks = _join([c[:, kept] for c, kept in zip(counts, common, strict=True)])
-        del counts  # as large as what is chosen of them
-        self._drop_rare(tokens, *common)
+        codes = _pair(places, offsets, n_tokens=len(tokens))
+        pairs = np.unique(codes[codes >= 0])
+        cutter, pieces_of_tokens = _fit_cutter(tokens)
+        n_texts = len(offsets) - 1
+        rows = np.repeat(np.arange(n_texts), np.diff(offsets))
+        words = _count(rows, places, shape=(n_texts, len(tokens)))
+        of_pairs = _count(rows, _find(codes, pairs), shape=(n_texts, len(pairs)))
+        blocks = [words, of_pairs, words @ pieces_of_tokens]
+        common = [_find_common(block) for block in blocks]
+        pieces = np.array([] if cutter is None else cutter.get_feature_names_out(), dtype=object)
+        return NgramCounts(
+            tokens=tokens,
+            words=common[0],
+            pairs=pairs[common[1]],
+            pieces=pieces[common[2]],
+            cutter=cutter,
+            blocks=[block[:, kept] for block, kept in zip(blocks, common, strict=True)],
+        )
+
+    def fit_counts(self, counts, rows=None):
+        """Learn the n-grams of texts that are counted, and return their features.
+
+        Parameters
+        ----------
+        counts : NgramCounts
+            What ``count`` returns.
+        rows : ndarray of shape (n_rows,), int64, or None
+            The texts to learn from; None is all.
+
+        Returns
+        -------
+        features : csr_array of shape (n_rows, n_features), float64
+        """
+        kinds, blocks = [counts.words, counts.pairs, counts.pieces], counts.blocks
+        if rows is None:
+            blocks = [block.copy() for block in blocks]
+        else:
+            blocks = [block[rows] for block in blocks]
+            common = [_find_common(block) for block in blocks]
+            blocks = [block[:, kept] for block, kept in zip(blocks, common, strict=True)]
+            kinds = [kind[kept] for kind, kept in zip(kinds, common, strict=True)]
+        self._keep(counts, *kinds)
+        blocks = _join(blocks)
         self.idf_ = [TfidfTransformer(sublinear_tf=True).fit(block) for block in blocks]
         return self._weigh(blocks)
 
@@ -129,20 +189,19 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
             all_tokens @ _cut(tokens, self.cutter_),
         )
 
-    def _drop_rare(self, tokens, words, pairs, pieces):
-        """Forget the n-grams that are no features; the arguments are the places of the others.
-
-        The order of the features does not change.
-        """
-        first, second = np.divmod(self.pairs_[pairs], len(tokens))
+    def _keep(self, counts, words, pairs, pieces):
+        """Take these n-grams as the features, in this order."""
+        tokens = counts.tokens
+        first, second = np.divmod(pairs, max(len(tokens), 1))
         needed = np.unique(np.concatenate([words, first, second]))
         self.token_places_ = {token: place for place, token in enumerate(tokens[needed])}
         self.words_ = np.searchsorted(needed, words)
         first, second = np.searchsorted(needed, first), np.searchsorted(needed, second)
         self.pairs_ = first * len(needed) + second
-        if self.cutter_ is not None:
-            names = self.cutter_.get_feature_names_out()[pieces].tolist()
-            self.cutter_.vocabulary_ = {name: column for column, name in enumerate(names)}
+        self.cutter_ = None
+        if counts.cutter is not None:
+            self.cutter_ = make_cutter()
+            self.cutter_.vocabulary_ = {name: column for column, name in enumerate(pieces.tolist())}
 
     def _weigh(self, blocks):
         """Turn the counts into TF-IDF, in place, since they are the largest there is."""
@@ -188,10 +247,14 @@ def _count(rows, columns, *, shape):
 
 
 def _fit_cutter(tokens):
-    """Return what counts n-grams of characters, or None where every token is one character."""
-    if all(len(token.strip()) < 2 for token in tokens):  # as in Chinese
-        return None
-    return make_cutter().fit(_long(tokens))
+    """Return what counts n-grams of characters, and how often each occurs in each token.
+
+    None where every token is one character, as in Chinese.
+    """
+    if all(len(token.strip()) < 2 for token in tokens):
+        return None, sparse.csr_array((len(tokens), 0))
+    cutter = make_cutter()
+    return cutter, sparse.csr_array(cutter.fit_transform(_long(tokens)), dtype=np.float64)
 
 
 def make_cutter():

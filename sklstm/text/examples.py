@@ -11,6 +11,7 @@ class Examples(NamedTuple):
     texts: list[str]
     targets: np.ndarray  # (n_texts, ...)
     weights: np.ndarray  # (n_texts,)
+    rows: np.ndarray | None = None  # (n_texts,) their places among those they were taken from
 
     def weigh(self, factors: np.ndarray) -> "Examples":
         """Return them with their weights multiplied by factors (n_texts,)."""
@@ -19,4 +20,4 @@ class Examples(NamedTuple):
     def take(self, rows: np.ndarray) -> "Examples":
         """Return the given rows."""
         texts = [self.texts[row] for row in rows]
-        return Examples(texts, self.targets[rows], self.weights[rows])
+        return Examples(texts, self.targets[rows], self.weights[rows], rows)
