@@ -19,8 +19,6 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
-# The gallery's settings hold a function, which sphinx cannot cache.
-suppress_warnings = ["config.cache"]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
 autosummary_generate = True
@@ -35,19 +33,13 @@ html_css_files = ["wide.css"]
 toc_object_entries_show_parents = "hide"
 
 
-def reset_argv(gallery_conf, script_vars):
-    """Give the comparison its plot; the other examples take no arguments."""
-    return ["--plot"] if "compare_baselines" in script_vars["src_file"] else []
-
-
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    "filename_pattern": r"(plot|compare)_",
-    "reset_argv": reset_argv,
+    "filename_pattern": r"plot_",
     "download_all_examples": False,
     "show_memory": False,
     "within_subsection_order": "FileNameSortKey",
     "copyfile_regex": r".*\.md",
-    "ignore_pattern": r"__init__\.py",
+    "ignore_pattern": r"compare_baselines\.py",  # a script with options, not a page
 }

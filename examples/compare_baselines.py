@@ -52,23 +52,45 @@ class LogCountRatio(TransformerMixin, BaseEstimator):
 
 def make_models(texts, random_state):
     """Return the models by name; Chinese or Japanese texts are counted by characters."""
-    unspaced = np.mean([len(tokenize(text)) > 3 * len(text.split()) for text in texts[:1000]]) > 0.5
-    words = {"analyzer": "char"} if unspaced else {"token_pattern": r"(?u)\b\w+\b|[!?]"}
+    unspaced = (
+        np.mean(
+            [
+                len(tokenize(text)) > 3 * len(text.split())
+                for text in texts[:1000]
+            ]
+        )
+        > 0.5
+    )
+    words = (
+        {"analyzer": "char"}
+        if unspaced
+        else {"token_pattern": r"(?u)\b\w+\b|[!?]"}
+    )
     bigrams = words | {"ngram_range": (1, 2)}
     ratio_lr = Pipeline(
-        [("ratio", LogCountRatio()), ("lr", LogisticRegression(C=4, max_iter=1000))]
+        [
+            ("ratio", LogCountRatio()),
+            ("lr", LogisticRegression(C=4, max_iter=1000)),
+        ]
     )
     return {
-        "MultinomialNB, unigrams": make_pipeline(CountVectorizer(**words), MultinomialNB()),
-        "MultinomialNB, bigrams": make_pipeline(CountVectorizer(**bigrams), MultinomialNB()),
+        "MultinomialNB, unigrams": make_pipeline(
+            CountVectorizer(**words), MultinomialNB()
+        ),
+        "MultinomialNB, bigrams": make_pipeline(
+            CountVectorizer(**bigrams), MultinomialNB()
+        ),
         "NB-SVM, bigrams": make_pipeline(
-            CountVectorizer(**bigrams, binary=True), OneVsRestClassifier(ratio_lr)
+            CountVectorizer(**bigrams, binary=True),
+            OneVsRestClassifier(ratio_lr),
         ),
         "TF-IDF + LogisticRegression": make_pipeline(
             TfidfVectorizer(**bigrams, sublinear_tf=True, min_df=2),
             LogisticRegression(C=10, max_iter=1000),
         ),
-        "LSTMTextClassifier": LSTMTextClassifier(random_state=random_state, verbose=1),
+        "LSTMTextClassifier": LSTMTextClassifier(
+            random_state=random_state, verbose=1
+        ),
     }
 
 
@@ -93,7 +115,9 @@ def compare(models, train, test):
                 "model": name,
                 "accuracy": accuracy_score(test[1], labels),
                 "macro-F1": f1_score(test[1], labels, average="macro"),
-                "log loss": log_loss(test[1], probabilities, labels=model.classes_),
+                "log loss": log_loss(
+                    test[1], probabilities, labels=model.classes_
+                ),
                 "fit s": fitted - start,
                 "predict s": predicted - fitted,
             }
@@ -113,7 +137,9 @@ def read_table(path, text_column, label_column):
     try:
         import pandas as pd  # only for files: the plain demonstration needs no extra package
     except ImportError:
-        raise SystemExit("Files are read with pandas: pip install pandas.") from None
+        raise SystemExit(
+            "Files are read with pandas: pip install pandas."
+        ) from None
 
     table = pd.read_csv(path, keep_default_na=False, dtype={label_column: str})
     for column in (text_column, label_column):
@@ -145,7 +171,9 @@ def plot(rows, path):
     """Show accuracy and log loss as bars, or save them where there is a path."""
     import matplotlib.pyplot as plt  # the extra [plot]
 
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.2), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, 2, figsize=(10, 3.2), sharey=True, layout="constrained"
+    )
     names = [row["model"] for row in rows]
     colors = ["tab:gray"] * (len(rows) - 1) + ["tab:orange"]
     for axis, measure in zip(axes, ("accuracy", "log loss"), strict=True):
@@ -166,13 +194,22 @@ def plot(rows, path):
 
 def parse():
     """Return the arguments of the command line."""
-    parser = argparse.ArgumentParser(description="Compare LSTMTextClassifier with baselines.")
-    parser.add_argument("--train", help="CSV file to train on; without it, docstrings")
-    parser.add_argument("--test", help="CSV file to test on; without it, a quarter of the texts")
+    parser = argparse.ArgumentParser(
+        description="Compare LSTMTextClassifier with baselines."
+    )
+    parser.add_argument(
+        "--train", help="CSV file to train on; without it, docstrings"
+    )
+    parser.add_argument(
+        "--test",
+        help="CSV file to test on; without it, a quarter of the texts",
+    )
     parser.add_argument("--text-column", default="text")
     parser.add_argument("--label-column", default="label")
     parser.add_argument("--random-state", type=int, default=0)
-    parser.add_argument("--plot", nargs="?", const="", help="show a bar chart, or save it here")
+    parser.add_argument(
+        "--plot", nargs="?", const="", help="show a bar chart, or save it here"
+    )
     parser.add_argument("--json", help="keep the rows in this file")
     return parser.parse_args()
 
@@ -186,9 +223,13 @@ def main(arguments):
     """Load, compare, print and draw."""
     train, test = load(arguments)
     n_classes = len(np.unique(train[1]))
-    print(f"{len(train[0]):,} texts to train on, {len(test[0]):,} to test on, {n_classes} classes")
+    print(
+        f"{len(train[0]):,} texts to train on, {len(test[0]):,} to test on, {n_classes} classes"
+    )
     rows = compare(make_models(train[0], arguments.random_state), train, test)
-    print(f"\n{'':<28}{'accuracy':>9}{'macro-F1':>9}{'log loss':>9}{'fit s':>9}{'predict s':>10}")
+    print(
+        f"\n{'':<28}{'accuracy':>9}{'macro-F1':>9}{'log loss':>9}{'fit s':>9}{'predict s':>10}"
+    )
     for row in rows:
         print(format_row(row))
     if sys.platform != "win32":
@@ -196,7 +237,9 @@ def main(arguments):
 
         # Of the whole comparison; ru_maxrss counts KiB on Linux, bytes on macOS.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(f"peak memory {peak / (2**30 if sys.platform == 'darwin' else 2**20):.2f} GiB")
+        print(
+            f"peak memory {peak / (2**30 if sys.platform == 'darwin' else 2**20):.2f} GiB"
+        )
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(rows, file, indent=1)

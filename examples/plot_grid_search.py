@@ -30,9 +30,17 @@ lstm = LSTMTextClassifier(random_state=0)
 search = GridSearchCV(
     Pipeline([("clf", lstm)]),
     [
-        {"clf": [lstm], "clf__vectorizer__min_df": [1, 2], "clf__hidden_size": [32, 64]},
         {
-            "clf": [Pipeline([("counts", CountVectorizer()), ("nb", MultinomialNB())])],
+            "clf": [lstm],
+            "clf__vectorizer__min_df": [1, 2],
+            "clf__hidden_size": [32, 64],
+        },
+        {
+            "clf": [
+                Pipeline(
+                    [("counts", CountVectorizer()), ("nb", MultinomialNB())]
+                )
+            ],
             "clf__counts__ngram_range": [(1, 1), (1, 2)],
             "clf__nb__alpha": [0.1, 1.0],
         },
@@ -49,23 +57,44 @@ results["model"] = [
     ", ".join(
         [
             type(params["clf"]).__name__.replace("Pipeline", "MultinomialNB"),
-            *(f"{name.split('__')[-1]}={value}" for name, value in params.items() if name != "clf"),
+            *(
+                f"{name.split('__')[-1]}={value}"
+                for name, value in params.items()
+                if name != "clf"
+            ),
         ]
     )
     for params in results["params"]
 ]
 print(
     results.sort_values("rank_test_accuracy")[
-        ["model", "mean_test_accuracy", "std_test_accuracy", "mean_test_neg_log_loss"]
+        [
+            "model",
+            "mean_test_accuracy",
+            "std_test_accuracy",
+            "mean_test_neg_log_loss",
+        ]
     ].to_string(index=False, float_format="%.3f")
 )
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(10, 3), sharey=True, layout="constrained")
-colors = ["tab:orange" if name.startswith("LSTM") else "tab:gray" for name in results["model"]]
-panels = {"accuracy": results["mean_test_accuracy"], "log loss": -results["mean_test_neg_log_loss"]}
+figure, axes = plt.subplots(
+    1, 2, figsize=(10, 3), sharey=True, layout="constrained"
+)
+colors = [
+    "tab:orange" if name.startswith("LSTM") else "tab:gray"
+    for name in results["model"]
+]
+panels = {
+    "accuracy": results["mean_test_accuracy"],
+    "log loss": -results["mean_test_neg_log_loss"],
+}
 for axis, (measure, values) in zip(axes, panels.items(), strict=True):
-    axis.bar_label(axis.barh(results["model"], values, color=colors), fmt="%.2f", padding=3)
+    axis.bar_label(
+        axis.barh(results["model"], values, color=colors),
+        fmt="%.2f",
+        padding=3,
+    )
     axis.set(xlabel=f"{measure}, mean over 2 folds")
     axis.margins(x=0.15)
 axes[0].set_title("higher is better", fontsize="small")

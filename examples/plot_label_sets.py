@@ -1,6 +1,6 @@
 """
-Several labels a text
-=====================
+Several labels per text
+=======================
 
 A text can have several labels at once, or none: then ``y`` has a column of 0 and 1 for each label,
 as scikit-learn's metrics and :class:`sklearn.neural_network.MLPClassifier` know it. The texts are
@@ -21,7 +21,11 @@ labels = pd.DataFrame(functions.target, columns=functions.target_names)
 train_texts, test_texts, train_labels, test_labels = train_test_split(
     functions.data, labels, test_size=0.25, random_state=0
 )
-print(train_texts[0], "|", [name for name in labels if train_labels.iloc[0][name]])
+print(
+    train_texts[0],
+    "|",
+    [name for name in labels if train_labels.iloc[0][name]],
+)
 
 # %%
 # Fit and predict
@@ -29,9 +33,15 @@ print(train_texts[0], "|", [name for name in labels if train_labels.iloc[0][name
 # ``predict`` returns an indicator like ``y``, ``predict_proba`` the probability of each label. They
 # do not add up to 1. ``classes_`` are the names of the columns.
 
-clf = LSTMTextClassifier(max_epochs=5, random_state=0, verbose=1).fit(train_texts, train_labels)
+clf = LSTMTextClassifier(max_epochs=5, random_state=0, verbose=1).fit(
+    train_texts, train_labels
+)
 predicted = clf.predict(test_texts)
-print(classification_report(test_labels, predicted, target_names=clf.classes_, zero_division=1))
+print(
+    classification_report(
+        test_labels, predicted, target_names=clf.classes_, zero_division=1
+    )
+)
 
 # %%
 # Labels given as lists
@@ -39,10 +49,17 @@ print(classification_report(test_labels, predicted, target_names=clf.classes_, z
 # :class:`sklearn.preprocessing.MultiLabelBinarizer` turns lists of labels into columns, and
 # predictions back into lists. Here the names of the columns do the same.
 
-for text in ("Sum of the elements over a given axis.", "Draw samples from a normal distribution."):
+for text in (
+    "Sum of the elements over a given axis.",
+    "Draw samples from a normal distribution.",
+):
     probabilities = clf.predict_proba([text])[0]
     print(
-        text, [f"{clf.classes_[k]} {probabilities[k]:.2f}" for k in probabilities.argsort()[:-4:-1]]
+        text,
+        [
+            f"{clf.classes_[k]} {probabilities[k]:.2f}"
+            for k in probabilities.argsort()[:-4:-1]
+        ],
     )
 
 # %%
@@ -52,7 +69,10 @@ for text in ("Sum of the elements over a given axis.", "Draw samples from a norm
 # wrong more often. Choose it on texts that are neither trained on nor tested on.
 
 thresholds = np.linspace(0.05, 0.95, 19)
-probabilities, right = clf.predict_proba(test_texts), test_labels.to_numpy() == 1
+probabilities, right = (
+    clf.predict_proba(test_texts),
+    test_labels.to_numpy() == 1,
+)
 yes = [probabilities > threshold for threshold in thresholds]
 precision = [right[y].mean() for y in yes]
 recall = [y[right].mean() for y in yes]

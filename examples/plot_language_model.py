@@ -4,11 +4,9 @@ A language model, compared with n-grams
 
 What an LSTM learns from texts without labels, next to what counting finds: perplexity of texts
 neither has seen, and texts that each writes. The n-gram models are NLTK's (``pip install nltk``);
-without it they stay out. The texts are docstrings, or the column ``text`` of a file of yours:
-``python examples/plot_language_model.py --train reviews.csv``.
+without it they stay out. The texts are docstrings.
 """
 
-import argparse
 import importlib.util
 import time
 
@@ -19,18 +17,13 @@ from sklearn.model_selection import train_test_split
 from sklstm import LSTMLanguageModel, SequenceVectorizer
 from sklstm.datasets import load_docstrings
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--train", help="CSV file with a column text; without it, docstrings")
-parser.add_argument("--epochs", type=int, default=8)
-arguments = parser.parse_args()
-if arguments.train:
-    import pandas as pd
-
-    texts = pd.read_csv(arguments.train, keep_default_na=False)["text"].tolist()
-else:
-    texts = load_docstrings().data
-train_texts, test_texts = train_test_split(texts, test_size=0.1, random_state=0)
-print(f"{len(train_texts):,} texts to learn from, {len(test_texts):,} held out")
+texts = load_docstrings().data
+train_texts, test_texts = train_test_split(
+    texts, test_size=0.1, random_state=0
+)
+print(
+    f"{len(train_texts):,} texts to learn from, {len(test_texts):,} held out"
+)
 
 # %%
 # The LSTM
@@ -45,7 +38,7 @@ model = LSTMLanguageModel(
     hidden_size=128,
     n_negatives=512,
     dropout=0.2,
-    max_epochs=arguments.epochs,
+    max_epochs=8,
     validation_fraction=0.05,
     random_state=0,
     verbose=1,
@@ -64,11 +57,16 @@ perplexity = {"LSTM": model.perplexity(test_texts)}
 
 def read(texts):
     """Return the tokens of each text as the LSTM sees them."""
-    whole = model.vectorizer_.get_params() | {"vocabulary": list(model.vectorizer_.vocabulary_)}
+    whole = model.vectorizer_.get_params() | {
+        "vocabulary": list(model.vectorizer_.vocabulary_)
+    }
     reader = SequenceVectorizer(**whole | {"max_length": None}).fit(texts)
     ids, offsets = reader.transform_ragged(texts)
     tokens = reader.get_feature_names_out()[ids].tolist()
-    return [tokens[begin:end] for begin, end in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [
+        tokens[begin:end]
+        for begin, end in zip(offsets[:-1], offsets[1:], strict=True)
+    ]
 
 
 def count_ngrams(order):
@@ -80,8 +78,12 @@ def count_ngrams(order):
         return ["<s>"] * max(1, order - 1) + tokens + ["</s>"]
 
     padded = [pad(tokens) for tokens in read(train_texts)]
-    words = [word for tokens in padded for word in tokens if word != "<s>"] + ["<unknown>"]
-    ngrams = WittenBellInterpolated(order, vocabulary=Vocabulary(words, unk_label="<unknown>"))
+    words = [word for tokens in padded for word in tokens if word != "<s>"] + [
+        "<unknown>"
+    ]
+    ngrams = WittenBellInterpolated(
+        order, vocabulary=Vocabulary(words, unk_label="<unknown>")
+    )
     ngrams.fit(list(everygrams(tokens, max_len=order)) for tokens in padded)
     log_likelihood, n_tokens = 0.0, 0
     for tokens in read(test_texts):
@@ -125,10 +127,12 @@ for name, value in perplexity.items():
         print(f"         {text}")
 
 # %%
-# A lower temperature makes texts more probable and less varied; a prompt is gone on with.
+# A lower temperature makes texts more probable and less varied; a prompt is continued.
 
 for temperature in (0.3, 0.7, 1.0):
-    (text,) = model.generate(prompt="return the", temperature=temperature, random_state=0)
+    (text,) = model.generate(
+        prompt="return the", temperature=temperature, random_state=0
+    )
     print(f"{temperature}: {text}")
 
 # %%

@@ -25,13 +25,21 @@ print(train_labels[0], "|", train_texts[0])
 # Strings in, labels and probabilities out
 # ----------------------------------------
 
-clf = LSTMTextClassifier(random_state=0, verbose=1).fit(train_texts, train_labels)
+clf = LSTMTextClassifier(random_state=0, verbose=1).fit(
+    train_texts, train_labels
+)
 print(classification_report(test_labels, clf.predict(test_texts)))
 
 # %%
-for text in ("Compute the eigenvalues of a sparse matrix.", "Fit the model to the training data."):
+for text in (
+    "Compute the eigenvalues of a sparse matrix.",
+    "Fit the model to the training data.",
+):
     probabilities = clf.predict_proba([text])[0]
-    answer = {label: f"{p:.2f}" for label, p in zip(clf.classes_, probabilities, strict=True)}
+    answer = {
+        label: f"{p:.2f}"
+        for label, p in zip(clf.classes_, probabilities, strict=True)
+    }
     print(text, answer)
 
 # %%
@@ -39,11 +47,18 @@ for text in ("Compute the eigenvalues of a sparse matrix.", "Fit the model to th
 # ------------------------------
 # A tenth of the texts was held out to decide when to stop.
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+figure, (left, right) = plt.subplots(
+    1, 2, figsize=(9, 3), layout="constrained"
+)
 epochs = range(1, clf.n_iter_ + 1)
 left.plot(epochs, clf.loss_curve_, marker="o")
 left.set(xlabel="epoch", ylabel="training loss", xticks=epochs)
-right.plot(epochs, [row["valid_accuracy"] for row in clf.history_], marker="o", color="tab:orange")
+right.plot(
+    epochs,
+    [row["valid_accuracy"] for row in clf.history_],
+    marker="o",
+    color="tab:orange",
+)
 right.set(xlabel="epoch", ylabel="accuracy on validation texts", xticks=epochs)
 plt.show()
 
@@ -52,4 +67,8 @@ plt.show()
 # -------
 
 joblib.dump(clf, "docstrings.joblib")
-print(joblib.load("docstrings.joblib").predict(["Return a new tensor on the same device."]))
+print(
+    joblib.load("docstrings.joblib").predict(
+        ["Return a new tensor on the same device."]
+    )
+)

@@ -30,12 +30,20 @@ print(f"2 ** {train_y[0]:.1f} words |", train_texts[0], "...")
 # ---------------
 # ``y`` is standardised inside, so its units do not matter.
 
-reg = LSTMTextRegressor(max_epochs=5, random_state=0, verbose=1).fit(train_texts, train_y)
+reg = LSTMTextRegressor(max_epochs=5, random_state=0, verbose=1).fit(
+    train_texts, train_y
+)
 ridge = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), Ridge())
 ridge.fit(train_texts, train_y)
-for name, model in (("LSTMTextRegressor", reg), ("TF-IDF + ridge regression", ridge)):
+for name, model in (
+    ("LSTMTextRegressor", reg),
+    ("TF-IDF + ridge regression", ridge),
+):
     predicted = model.predict(test_texts)
-    r2, error = r2_score(test_y, predicted), mean_absolute_error(test_y, predicted)
+    r2, error = (
+        r2_score(test_y, predicted),
+        mean_absolute_error(test_y, predicted),
+    )
     print(f"{name:26} R2 {r2:.3f}, mean absolute error {error:.3f}")
 
 # %%
@@ -49,12 +57,16 @@ axes.set(xlabel="binary logarithm of the length", ylabel="predicted")
 plt.show()
 
 # %%
-# Several numbers a text
-# ----------------------
+# Several numbers per text
+# ------------------------
 # A ``y`` with several columns has predictions of that shape.
 
-commas = np.array([text.count(",") for text in texts[: len(train_texts)]], dtype=float)
+commas = np.array(
+    [text.count(",") for text in texts[: len(train_texts)]], dtype=float
+)
 both = np.column_stack([train_y, commas])
 print(
-    LSTMTextRegressor(max_epochs=1, random_state=0).fit(train_texts, both).predict(test_texts[:3])
+    LSTMTextRegressor(max_epochs=1, random_state=0)
+    .fit(train_texts, both)
+    .predict(test_texts[:3])
 )

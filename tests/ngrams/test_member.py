@@ -18,7 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklstm import LSTMTextClassifier
 from sklstm.model.blending import NETWORK_ONLY
 from sklstm.model.prediction import compute_outputs
-from sklstm.ngrams.member import ask_member, fit_member
+from sklstm.ngrams.member import ask_member, choose_member, fit_and_validate, fit_member
+from sklstm.ngrams.state import is_ngram_member
 from sklstm.tasks.multiclass import Multiclass
 from sklstm.text.examples import Examples
 from tests.conftest import LABELS, TEXTS, TINY
@@ -297,3 +298,34 @@ def test_parameters_of_a_blend_that_is_no_estimator_are_refused(blend):
     assert clf.lr == TINY["lr"]
     clf.set_params(blend=MultinomialNB(), blend__alpha=0.1)
     assert clf.blend.alpha == 0.1
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_texts_counted_once_give_the_fits_of_both_parts(weighted):
+    texts, labels = distinct(90)
+    task = Multiclass.of(labels)
+    weights = np.linspace(0.5, 2.0, 90) if weighted else np.ones(90)
+    everything = Examples(list(texts), task.encode(labels), weights)
+    rows = np.random.default_rng(0).permutation(90)
+    train, held_out = everything.take(rows[20:]), everything.take(rows[:20])
+    unfitted = choose_member("ngrams", None, task)
+    member, outputs = fit_and_validate(unfitted, everything, train, held_out, task)
+    of_all, of_train = (fit_member(unfitted, examples, task) for examples in (everything, train))
+    np.testing.assert_array_equal(member.predict_proba(texts), of_all.predict_proba(texts))
+    # The order of the features is another one, and so that of the sums.
+    expected = ask_member(of_train, held_out.texts, task)
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-6)
+    assert not hasattr(unfitted[0], "token_places_")
+    assert is_ngram_member(member)
+
+
+def test_texts_of_an_estimator_of_the_users_are_read_twice():
+    texts, labels = distinct(60)
+    task = Multiclass.of(labels)
+    everything = Examples(list(texts), task.encode(labels), np.ones(60))
+    train, held_out = everything.take(np.arange(40)), everything.take(np.arange(40, 60))
+    unfitted = make_pipeline(CountVectorizer(), MultinomialNB())
+    member, outputs = fit_and_validate(unfitted, everything, train, held_out, task)
+    expected = fit_member(unfitted, train, task).predict_log_proba(held_out.texts)
+    np.testing.assert_allclose(outputs, expected)
+    assert member[-1].class_count_.sum() == 60
