@@ -25,7 +25,11 @@ autosummary_generate = True
 numpydoc_show_class_members = False
 html_title = "sklstm"
 html_theme = "pydata_sphinx_theme"
-html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
+html_theme_options = {
+    "show_prev_next": False,
+    # The tables of the accuracy need the whole width.
+    "secondary_sidebar_items": {"**": ["page-toc"], "accuracy": []},
+}
 # There is one level of pages, so that the sidebar of sections would be empty.
 html_sidebars = {"**": []}
 html_static_path = ["_static"]
