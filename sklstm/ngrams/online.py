@@ -94,15 +94,18 @@ def update(
 
 def _find_best(before, precision, inputs, targets, weights, loss):
     """Return the coefficients (R, A) of the inputs (n, A) that minimise loss and distance."""
-    # In standard deviations, all coefficients have one scale, and the search needs few steps.
-    scale = 1 / np.sqrt(precision.astype(np.float64))
     outputs, transposed = inputs @ before.T, inputs.T.tocsr()
+    # In standard deviations, all coefficients have one scale, and the search needs few steps.
+    precision = precision.astype(np.float64)
+    said = (inputs.power(2).T @ (weights * loss(outputs, targets).curvatures)).T
+    scale = 1 / np.sqrt(precision + said)
+    pull = precision * scale**2
 
     def value_and_gradient(moves):
         moves = moves.reshape(before.shape)
         now = loss(outputs + inputs @ (moves * scale).T, targets)
-        value = (weights * now.values).sum() + (moves**2).sum() / 2
-        gradient = (transposed @ (weights * now.slopes)).T * scale + moves
+        value = (weights * now.values).sum() + (pull * moves**2).sum() / 2
+        gradient = (transposed @ (weights * now.slopes)).T * scale + pull * moves
         return value, gradient.ravel()
 
     best = minimize(

@@ -92,7 +92,11 @@ def check_precisions(precisions: Precisions, member) -> None:
     if [precision.shape for precision in precisions] != shapes:
         raise ValueError("the precisions are those of other n-grams")
     for precision in precisions:
-        if precision.dtype != np.float32 or not np.isfinite(precision).all() or precision.min() <= 0:
+        if (
+            precision.dtype != np.float32
+            or not np.isfinite(precision).all()
+            or precision.min() <= 0
+        ):
             raise ValueError("the precisions are no precisions")
 
 
