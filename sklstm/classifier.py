@@ -44,9 +44,8 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         (n-grams), or towards 0.5 each for your own estimator. Without validation texts, or with
         ``calibrate=False``, these values are used as they are. 'ngrams' is the mean of two linear
         models of words, pairs of words and characters inside words: a logistic regression on their
-        TF-IDF, and one on naive Bayes' log-count ratios (NB-SVM); with it, ``partial_fit`` trains
-        only the network. With several labels, each label has such a model. None is the network by
-        itself.
+        TF-IDF, and one on naive Bayes' log-count ratios (NB-SVM). With several labels, each label
+        has such a model. ``partial_fit`` updates them. None is the network by itself.
     embedding_dim : int or 'auto', default='auto'
         Size of the token embeddings. 'auto' is the width of ``embeddings`` where these are given,
         and 128 otherwise. A number must equal that width.
@@ -375,9 +374,18 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train one epoch on these texts, resuming from earlier calls.
 
-        The first call (of ``fit`` or of this) fixes vocabulary and classes. There is no early
-        stopping and no average of the weights; the learning rate is ``lr`` throughout. The
-        ensemble member, the temperature and the weights that ``fit`` has found are kept.
+        The first call (of ``fit`` or of this) fixes the vocabulary, which n-grams are features, and
+        the classes. There is no early stopping and no average of the weights; the learning rate is
+        ``lr`` throughout.
+
+        With ``blend='ngrams'``, both linear models are updated: new coefficients minimise the loss
+        of the new texts plus a penalty for their distance from the earlier ones, weighted by how
+        certain these are. No text is kept. Before that, network and n-grams predict the new texts.
+        The two weights of the blend minimise this loss, with a small penalty that pulls them
+        towards the earlier ones, which are 0.2 and 0.8 after a first call of this. They stay
+        as they are if all the texts have the same label, or with ``calibrate=False``. The
+        temperature of ``fit`` is kept. With ``blend=None``, or a member of your own from ``fit``,
+        only the network is trained.
 
         Parameters
         ----------
@@ -400,6 +408,11 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         TypeError, ValueError
             If an argument or a parameter is not what it must be, or a label is not in
             ``classes``. What was learnt before stays as it was.
+
+        References
+        ----------
+        Chapelle & Li (2011), An Empirical Evaluation of Thompson Sampling, Algorithm 3: the update
+        of a logistic regression.
         """
         self._check_partial_fit()
         if isinstance(self.class_weight, str):

@@ -31,8 +31,8 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
         pulls them towards 0.2 (network) and 0.8 (n-grams), or towards 0.5 each for your own
         estimator. Without validation texts these values are used as they are. 'ngrams' is a ridge
         regression on the TF-IDF of words, pairs of words and characters inside words; generalised
-        cross-validation chooses its penalty. With it, ``partial_fit`` trains only the network. None
-        is the network by itself.
+        cross-validation chooses its penalty, and ``partial_fit`` updates it. None is the network by
+        itself.
     embedding_dim : int or 'auto', default='auto'
         Size of the token embeddings. 'auto' is the width of ``embeddings`` where these are given,
         and 128 otherwise. A number must equal that width.
@@ -324,10 +324,16 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
     def partial_fit(self, X, y, sample_weight=None):
         """Train one epoch on these texts, resuming from earlier calls.
 
-        The first call (of ``fit`` or of this) fixes the vocabulary, and the mean and standard
-        deviation by which y is standardised. There is no early stopping and no average of the
-        weights; the learning rate is ``lr`` throughout. The ensemble member and the weights that
-        ``fit`` has found are kept.
+        The first call (of ``fit`` or of this) fixes the vocabulary, which n-grams are features, and
+        the mean and standard deviation by which y is standardised. There is no early stopping and
+        no average of the weights; the learning rate is ``lr`` throughout.
+
+        With ``blend='ngrams'``, the ridge regression is updated: new coefficients minimise the
+        squared error of the new texts plus a penalty for their distance from the earlier ones,
+        weighted by how certain these are. No text is kept. Before that, network and n-grams predict
+        the new texts. The two weights of the blend minimise this loss, with a small penalty that
+        pulls them towards the earlier ones, which are 0.2 and 0.8 after a first call of this.
+        With ``blend=None``, or a member of your own from ``fit``, only the network is trained.
 
         Parameters
         ----------

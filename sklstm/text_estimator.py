@@ -244,15 +244,18 @@ class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextE
         return self
 
     def _fit_one_pass(self, X, y, sample_weight, start, known):
-        """Train one epoch: ``fit`` without held-out texts, which keeps the blend."""
+        """Train one epoch: ``fit`` without held-out texts, which updates the n-grams."""
         task, examples = self._read(X, y, sample_weight, known)
         settings = TrainingSettings.of(self).for_one_pass()
         with Fitting(self, start, task, settings) as fitting:
             _, train, _ = fitting.split(examples)
             vectorizer, batches = fitting.vectorize(train)
+            blend, precisions = fitting.update_blend(train, batches, vectorizer)
             network = fitting.build_network(vectorizer)
             trained = fitting.train(network, choose_step(task, fitting.settings), batches)
-            self.model_ = fitting.model(vectorizer, network, trained, blend=start.blend)
+            self.model_ = fitting.model(
+                vectorizer, network, trained, blend=blend, precisions=precisions
+            )
         return self
 
     def _check_partial_fit(self):

@@ -88,6 +88,25 @@ def fit_blend(
     return temperature, fit_weights(task, parts, targets, weights, expected=expected)
 
 
+def update_weights(
+    blend: Blend,
+    task: Task,
+    outputs: np.ndarray,  # (n_texts, n_outputs) of the network
+    of_member: np.ndarray,  # (n_texts, n_outputs)
+    targets: np.ndarray,
+    weights: np.ndarray,  # (n_texts,) of the texts
+) -> tuple[float, float]:
+    """Return the weights of network and member after texts that neither has learnt from yet.
+
+    They are pulled towards those of the blend. Equal targets leave these as they are, since the
+    larger the weights, the surer the right predictions.
+    """
+    if len(np.unique(targets, axis=0)) < 2:
+        return blend.weights
+    parts = [outputs / blend.temperature, of_member]
+    return fit_weights(task, parts, targets, weights, expected=blend.weights)
+
+
 def fit_temperature(
     task: Task, outputs: np.ndarray, targets: np.ndarray, weights: np.ndarray
 ) -> float:

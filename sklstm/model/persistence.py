@@ -21,6 +21,7 @@ from sklstm.model.writing import Writer
 from sklstm.network.language_network import LSTMLanguageNetwork
 from sklstm.network.settings import NetworkSettings
 from sklstm.ngrams.state import KINDS as KINDS_OF_MEMBERS
+from sklstm.ngrams.updating import check_precisions
 from sklstm.tasks.multiclass import Multiclass
 from sklstm.tasks.multilabel import Multilabel
 from sklstm.tasks.regression import ERRORS, Regression
@@ -206,6 +207,7 @@ def _checked(model) -> TextModel:
         TASKS[type(model.task)](model.task)
         _require(model.task.n_outputs == model.network.head.out_features, "other classes")
         _check_member(model)
+    check_precisions(model.precisions, model.blend.member)
     _check_moments(model)
     _check_records(model)
     return model

@@ -41,6 +41,8 @@ class TextModel:
         Shares of the tokens of the training texts and of the vocabulary that had word vectors.
     callbacks : list of (str, Callback)
         The user's callbacks, as the training left them.
+    precisions : tuple of ndarray
+        How certain the coefficients of the n-grams are, where ``partial_fit`` has trained them.
     """
 
     vectorizer: SequenceVectorizer
@@ -53,6 +55,7 @@ class TextModel:
     given: tuple[str, ...] = ()
     coverage: tuple[float, float] | None = None
     callbacks: list[tuple] = field(default_factory=list)
+    precisions: tuple[np.ndarray, ...] = ()  # an earlier pickle has none, and takes these
 
     def encode(self, texts: list[str]) -> RaggedIds:
         """Return the ids of texts."""

@@ -89,12 +89,22 @@ def from_state(state: dict, vectorizer: SequenceVectorizer) -> Pipeline:
     member = make_ngram_member(kind, vectorizer)
     ngrams, linear = (step for _, step in member.steps)
     _load_ngrams(ngrams, state)
-    n_features = sum(len(idf) for idf in state["idf"])
+    load_linear(linear, state, sum(len(idf) for idf in state["idf"]))
+    return member
+
+
+def load_linear(linear, state: dict, n_features: int) -> None:
+    """Give a linear model what the state of its member holds of it.
+
+    Raises
+    ------
+    ValueError, TypeError, KeyError
+        If the parts do not fit together.
+    """
     if isinstance(linear, VotingClassifier):
         _load_voting(linear, state, n_features)
     else:
         _load_columns(linear, state, n_features)
-    return member
 
 
 def _load_voting(linear: VotingClassifier, state: dict, n_features: int) -> None:

@@ -16,8 +16,9 @@ CHARACTERS = (2, 5)
 # What is read at each end of a token that is longer than twice that. No word is; a token of a
 # megabyte, such as an encoded file, would have four million pieces.
 MOST_CHARACTERS = 100
-# Pieces of words are many and alike; at their full weight they drown the words of long texts.
-WEIGHT_OF_PIECES = 0.5
+# Of words and pairs, and of pieces, which are many and alike: at their full weight they drown the
+# words of long texts.
+WEIGHTS = (1.0, 0.5)
 
 
 class NgramCounts(NamedTuple):
@@ -168,6 +169,31 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self._weigh(_join(self._count(*self._vectorizer.read_tokens(X))))
 
+    def estimate_sums(self):
+        """Return what the IDF says of the texts of the fit.
+
+        Most features are rare, so that the rarest are in ``FEWEST_TEXTS``; then the numbers of
+        texts are exact. Of the squares only the sum of a block is known, since each text has
+        length 1 there; a feature's share of it is its number of texts times its squared IDF.
+
+        Returns
+        -------
+        n_texts : float
+            How many texts there were.
+        squares : ndarray of shape (n_features,)
+            The sum over the texts of each feature's square, estimated.
+        counts : ndarray of shape (n_features,)
+            The number of texts that have it.
+        """
+        rarest = max(idf.idf_.max() for idf in self.idf_)
+        n_texts = (1 + FEWEST_TEXTS) * np.exp(rarest - 1) - 1
+        squares, counts = [], []
+        for weight, idf in zip(WEIGHTS, self.idf_, strict=False):
+            counts.append((1 + n_texts) / np.exp(idf.idf_ - 1) - 1)
+            shares = counts[-1] * idf.idf_**2
+            squares.append(weight**2 * n_texts * shares / shares.sum())
+        return n_texts, np.concatenate(squares), np.concatenate(counts)
+
     @property
     def _vectorizer(self):
         return SequenceVectorizer() if self.vectorizer is None else self.vectorizer
@@ -205,9 +231,8 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
 
     def _weigh(self, blocks):
         """Turn the counts into TF-IDF, in place, since they are the largest there is."""
-        weights = (1.0, WEIGHT_OF_PIECES)
         weighed = []
-        for weight, idf, block in zip(weights, self.idf_, blocks, strict=False):
+        for weight, idf, block in zip(WEIGHTS, self.idf_, blocks, strict=False):
             weighed.append(idf.transform(block, copy=False))
             weighed[-1].data *= weight
         return sparse.hstack(weighed, format="csr")

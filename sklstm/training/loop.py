@@ -126,7 +126,9 @@ def build_net(
         device=device,
     )
     net.initialize()
-    _continue(net, history, moments)
+    # Earlier rows are shared with the earlier model, since copies would take longer at each
+    # partial_fit. Only the last one can be written to, by a callback before the first epoch.
+    _continue(net, [*history[:-1], *map(dict, history[-1:])], moments)
     # After the optimiser was built, which takes frozen weights too: a later call may train them.
     network.embedding.weight.requires_grad_(not settings.freeze_embeddings)
     return net
@@ -146,13 +148,12 @@ def wrap_net(network: nn.Module, *, callbacks: list, history: list[dict], moment
     )
     net.initialize()
     net.callbacks_ = list(callbacks)
-    _continue(net, history, moments)
+    _continue(net, map(dict, history), moments)
     return net
 
 
 def _continue(net, history, moments):
-    # Copies of the rows, whose items are plain: a deep copy would take longer at each partial_fit.
-    net.history = History(map(dict, history))
+    net.history = History(history)
     if moments:
         load_moments(net, moments)
 
@@ -217,7 +218,7 @@ def train(net: TextNet, batches: TrainingBatches | TrainingWindows, *, n_epochs:
             "Training diverged: weights are not finite, or too large to use. "
             f"Lower lr, which is {net.lr}."
         )
-    history = [dict(row) for row in net.history]
+    history = list(net.history)
     return Trained(history, _users_callbacks(net), interrupted, len(history) - n_earlier)
 
 
@@ -254,6 +255,6 @@ def _tidy(net: TextNet, n_earlier: int) -> None:
     if len(rows) > n_earlier and not rows[-1].get("complete", False):
         rows.pop()
     net.history = History(rows)
-    for row in net.history:
+    for row in rows[n_earlier:]:
         row.pop("batches", None)
         row.pop("complete", None)

@@ -71,6 +71,8 @@ class Fresh:
     moments: dict = {}
     coverage: tuple[float, float] | None = None
     vectors = None
+    model: TextModel | None = None
+    precisions: tuple[np.ndarray, ...] = ()
 
     def __init__(self, estimator):
         self.estimator = estimator
@@ -212,6 +214,7 @@ class Resumed(Fresh):
         super().__init__(estimator)
         self.model = model
         self.task, self.blend, self.history = model.task, model.blend, model.history
+        self.precisions = model.precisions
         self.moments, self.coverage, self.given = model.moments, model.coverage, model.given
         if estimator.embeddings is not None and model.coverage is None:
             raise ValueError(

@@ -243,12 +243,11 @@ def test_weights_it_cannot_take_are_refused(texts, labels, blend):
     )  # equal weights are not passed on
 
 
-def test_partial_fit_trains_the_network_only(texts, labels):
-    clf = build().partial_fit(texts, labels, classes=["neg", "pos"])
-    assert clf.member_ is None
-    clf = build().fit(texts, labels)
+@pytest.mark.parametrize("blend", [None, NAIVE_BAYES])
+def test_partial_fit_refuses_an_estimator_and_leaves_what_it_does_not_train(texts, labels, blend):
+    clf = build(blend=NAIVE_BAYES if blend is not None else "ngrams").fit(texts, labels)
     before = clf.member_, clf.temperature_, clf.blend_weights_
-    clf.partial_fit(texts[:10], labels[:10])
+    clf.set_params(blend=None if blend is None else "ngrams").partial_fit(texts[:10], labels[:10])
     assert (clf.member_, clf.temperature_, clf.blend_weights_) == before
     with pytest.raises(ValueError, match="blend must be None or 'ngrams' for partial_fit"):
         clf.set_params(blend=NAIVE_BAYES).partial_fit(texts, labels)
