@@ -25,6 +25,7 @@ from sklstm.training.fitting import Fitting
 from sklstm.training.loop import wrap_net
 from sklstm.training.settings import TrainingSettings
 from sklstm.training.start import find_start
+from sklstm.training.updating import update_blend
 
 
 class TextEstimator(BaseEstimator):
@@ -250,7 +251,7 @@ class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextE
         with Fitting(self, start, task, settings) as fitting:
             _, train, _ = fitting.split(examples)
             vectorizer, batches = fitting.vectorize(train)
-            blend, precisions = fitting.update_blend(train, batches, vectorizer)
+            blend, precisions = update_blend(self, start, train, batches.texts, task, vectorizer)
             network = fitting.build_network(vectorizer)
             trained = fitting.train(network, choose_step(task, fitting.settings), batches)
             self.model_ = fitting.model(

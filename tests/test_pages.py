@@ -1,6 +1,8 @@
 """The code of the pages runs as it is printed, each block by itself."""
 
 import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -55,7 +57,10 @@ def test_there_are_blocks():
 
 @pytest.mark.parametrize("code", read_blocks())
 @pytest.mark.usefixtures("small_and_short")
-def test_block_runs(code):
+def test_block_runs(code, monkeypatch):
     for long, short in SHORTER.items():
         code = code.replace(long, short)
-    exec(compile(code, "<page>", "exec"), {"__name__": "__main__"})
+    # As a module, since the functions of a script can be pickled.
+    page = types.ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", page)
+    exec(compile(code, "<page>", "exec"), vars(page))

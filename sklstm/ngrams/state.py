@@ -46,11 +46,15 @@ def is_ngram_member(estimator) -> bool:
 
 
 def _describe(estimator: Pipeline) -> dict:
-    """Return the parameters but for the vectorizer; of estimators among them, the classes."""
+    """Return the parameters but for the vectorizer; of estimators among them, the classes.
+
+    Solvers are left out: which one found the coefficients depends on the number of classes.
+    """
     return {
         name: type(value) if hasattr(value, "get_params") else value
         for name, value in estimator.get_params().items()
-        if not name.startswith("ngrams__vectorizer") and not isinstance(value, list)
+        if not (name.startswith("ngrams__vectorizer") or name.endswith("__solver"))
+        and not isinstance(value, list)
     }
 
 

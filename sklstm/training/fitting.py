@@ -1,18 +1,14 @@
 """One fit: the verbs from texts to a TextModel, in the order in which they are called."""
 
-from dataclasses import replace
-
 import numpy as np
 from torch import nn
 
-from sklstm.model.blending import Blend, expect_weights, fit_blend, update_weights
-from sklstm.model.prediction import compute_outputs
+from sklstm.model.blending import Blend, expect_weights, fit_blend
 from sklstm.model.text_model import TextModel
 from sklstm.model.validation import Validation
 from sklstm.network.precision import check_precision, resolve_device
 from sklstm.network.text_network import LSTMTextNetwork
-from sklstm.ngrams.member import ask_member, choose_member, fit_and_validate
-from sklstm.ngrams.updating import Precisions, begin_member, can_be_updated, update_member
+from sklstm.ngrams.member import choose_member, fit_and_validate
 from sklstm.tasks.protocol import Task
 from sklstm.text.batching import RaggedIds, TrainingBatches
 from sklstm.text.examples import Examples
@@ -164,29 +160,6 @@ class Fitting:
         blend = Blend(*found, member)
         self.report.blend(blend, outputs, of_member, validation)
         return blend
-
-    def update_blend(self, train: Examples, batches, vectorizer) -> tuple[Blend, Precisions]:
-        """Return the blend whose n-grams have learnt the texts too, and the precisions of these.
-
-        The earlier network and n-grams, which have not seen the texts, say how good each of them
-        is. A blend that holds no n-grams stays as it is.
-        """
-        start, task = self.start, self.task
-        blend = start.blend
-        if self.estimator.blend is None:
-            return blend, start.precisions
-        if start.model is None:
-            member, precisions = begin_member(train, task, vectorizer)
-            return Blend(1.0, expect_weights(self.estimator.blend, member), member), precisions
-        if not can_be_updated(blend.member, task):
-            return blend, start.precisions
-        if self.estimator.calibrate:
-            outputs = compute_outputs(start.model.network, batches.texts)
-            of_member = ask_member(blend.member, train.texts, task)
-            found = update_weights(blend, task, outputs, of_member, train.targets, train.weights)
-            blend = replace(blend, weights=found)
-        member, precisions = update_member(blend.member, start.precisions, train, task)
-        return replace(blend, member=member), precisions
 
     def model(self, vectorizer, network: nn.Module, trained: Trained, **parts) -> TextModel:
         """Return all that was learnt."""

@@ -125,3 +125,10 @@ def test_parts_that_do_not_fit_together_are_refused(classifier, damage, message)
     damage(state)
     with pytest.raises((ValueError, TypeError), match=message):
         from_state(state, SequenceVectorizer())
+
+
+def test_a_member_of_many_classes_is_ours_whatever_solver_found_it():
+    for n_outputs, solver in ((2, "lbfgs"), (3, "newton-cg")):
+        member = make_ngram_member("one class a text", n_outputs=n_outputs)
+        assert dict(member[-1].estimators)["logistic"].solver == solver
+        assert is_ngram_member(member.fit(["a b", "b c", "c a"] * 4, [0, 1, n_outputs - 1] * 4))
