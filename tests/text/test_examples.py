@@ -7,7 +7,8 @@ from sklstm.text.examples import Examples
 
 def test_rows_are_taken_together():
     examples = Examples(["a", "b", "c"], np.array([2, 0, 1]), np.array([1.0, 0.5, 2.0]))
-    texts, targets, weights = examples.take(np.array([2, 0]))
+    texts, targets, weights, rows = examples.take(np.array([2, 0]))
+    assert rows.tolist() == [2, 0] and examples.rows is None
     assert texts == ["c", "a"]
     assert targets.tolist() == [1, 2] and weights.tolist() == [2.0, 1.0]
 
