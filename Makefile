@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test test-lowest lint docs clean
 
 demo: $(VENV)/.base                ## compare with four baselines on docstrings
-	@echo "Fits five models to 5,000 paragraphs of documentation: three to five minutes on two cores."
+	@echo "Fits five models to 5,000 paragraphs of documentation: two to five minutes on two cores."
 	$(BIN)/python examples/compare_baselines.py
 	@echo "To go on: $(BIN)/python, and docs/user_guide.md."
 
