@@ -14,7 +14,7 @@ from sklstm.text.vectorizer import SequenceVectorizer
 def make_logistic(n_classes: int = 2) -> LogisticRegression:
     """Return the logistic regression on TF-IDF, unfitted.
 
-    Of more than two classes newton-cg takes a third of the time of lbfgs, of two twice as much.
+    With more than two classes newton-cg is usually faster than lbfgs, and with two it is slower.
     """
     solver = "newton-cg" if n_classes > 2 else "lbfgs"
     return LogisticRegression(C=10.0, max_iter=1000, solver=solver)

@@ -160,7 +160,7 @@ def fit_and_validate(
     if not (isinstance(estimator, Pipeline) and isinstance(estimator[0], NgramVectorizer)):
         outputs = ask_member(fit_member(estimator, train, task), held_out.texts, task)
         return fit_member(estimator, everything, task), outputs
-    # Counting takes as long as the regressions, so it is done once for both fits.
+    # The texts are counted once for both fits.
     fit = partial(_fit_counted, estimator, estimator[0].count(everything.texts))
     outputs = ask_member(fit(train.rows, train, task), held_out.texts, task)
     return fit(None, everything, task), outputs

@@ -501,6 +501,8 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             else:
                 places = match_tokens(pattern, text)
                 tokens = [text[begin:end] for begin, end in places]
+                # A pattern of the user's may match nothing, or leave its group out.
+                places = [place if place[0] < place[1] else None for place in places]
             if self.analyzer == "char":
                 return [" " if len(t) > 1 else t for t in tokens], text, places
             kept = [pair for pair in zip(tokens, places, strict=True) if pair[0] not in stop_words]

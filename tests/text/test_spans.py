@@ -8,7 +8,7 @@ from sklstm.text.spans import trace_characters
 
 def pieces(text, **settings):
     """Return the pieces of the original text that the tokens come from."""
-    vectorizer = SequenceVectorizer(**settings).fit(["ab"])
+    vectorizer = SequenceVectorizer(**settings).fit(["ab xo"])
     (spans,), (tokens,) = vectorizer.locate_tokens([text]), vectorizer.tokenize([text])
     assert len(spans) == len(tokens)
     return [span and text[slice(*span)] for span in spans]
@@ -54,6 +54,11 @@ def reverse_words(text):
     [
         ({"token_pattern": r"\w+"}, ["So", "good", "so"]),
         ({"token_pattern": r"(\w)\w"}, ["S", "g", "o", "s"]),
+        (
+            {"token_pattern": r"o*"},
+            [None, "o", None, None, None, "oo", None, None, None, None, "o", None],
+        ),
+        ({"token_pattern": r"(x)|good"}, [None]),
         ({"tokenizer": str.split}, ["So", "good,", "so"]),
         ({"tokenizer": reverse_words}, [None, None, None]),
         ({"stop_words": ["so"]}, ["good", ","]),
