@@ -169,6 +169,68 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self._weigh(_join(self._count(*self._vectorizer.read_tokens(X))))
 
+    def get_feature_names_out(self, input_features=None):
+        """Return the name of each feature.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for pipelines.
+
+        Returns
+        -------
+        names : ndarray of str objects of shape (n_features,)
+            ``word__good``, ``pair__not good``, ``characters__goo``: the kind of the n-gram, and the
+            n-gram as it is in the text. A space among characters is the end of a token.
+        """
+        return np.array([f"{kind}__{ngram}" for ngram, kind in self.list_features()], dtype=object)
+
+    def list_features(self):
+        """Return each feature as a pair of strings: the n-gram, and its kind.
+
+        Returns
+        -------
+        features : list of (str, {'word', 'pair', 'characters'})
+        """
+        check_is_fitted(self)
+        tokens = np.array(list(self.token_places_), dtype=object)
+        first, second = np.divmod(self.pairs_, max(len(tokens), 1))
+        pieces = [] if self.cutter_ is None else self.cutter_.vocabulary_
+        return [
+            *((token, "word") for token in tokens[self.words_]),
+            *((f"{a} {b}", "pair") for a, b in zip(tokens[first], tokens[second], strict=True)),
+            *((piece, "characters") for piece in pieces),
+        ]
+
+    def locate_features(self, X):
+        """Return which features the tokens of texts, and pairs of them, are.
+
+        Parameters
+        ----------
+        X : iterable of str of length n_texts
+            The texts.
+
+        Returns
+        -------
+        inside : csr_array of shape (n_tokens, n_features), float64
+            How often each feature is inside each different token: words and characters.
+        pairs : ndarray of shape (n_places,), int64
+            The feature that the pair which begins at a place is, -1 where it is none.
+        places, offsets : ndarray
+            As from ``SequenceVectorizer.read_tokens``.
+        """
+        tokens, places, offsets = self._vectorizer.read_tokens(X)
+        known = self._find_known(tokens)
+        n_words, n_pairs = len(self.words_), len(self.pairs_)
+        column = np.full(len(self.token_places_) + 1, -1)  # the last one is that of unknown tokens
+        column[self.words_] = np.arange(n_words)
+        words = _count(np.arange(len(tokens)), column[known], shape=(len(tokens), n_words))
+        none = sparse.csr_array((len(tokens), n_pairs))
+        inside = sparse.hstack([words, none, _cut(tokens, self.cutter_)], format="csr")
+        codes = _pair(known[places], offsets, n_tokens=len(self.token_places_))
+        found = _find(codes, self.pairs_)
+        return inside, np.where(found >= 0, found + n_words, -1), places, offsets
+
     def estimate_sums(self):
         """Return what the IDF says of the texts of the fit.
 
@@ -205,8 +267,7 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
         """
         n_texts, n_tokens = len(offsets) - 1, len(self.token_places_)
         rows = np.repeat(np.arange(n_texts), np.diff(offsets))
-        known = np.fromiter((self.token_places_.get(t, -1) for t in tokens), np.int64, len(tokens))
-        known_places = known[places]
+        known_places = self._find_known(tokens)[places]
         pairs = _pair(known_places, offsets, n_tokens=n_tokens)
         all_tokens = _count(rows, places, shape=(n_texts, len(tokens)))
         return (
@@ -214,6 +275,10 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
             _count(rows, _find(pairs, self.pairs_), shape=(n_texts, len(self.pairs_))),
             all_tokens @ _cut(tokens, self.cutter_),
         )
+
+    def _find_known(self, tokens):
+        """Return the place of each token among those of the fit, -1 of a new one."""
+        return np.fromiter((self.token_places_.get(t, -1) for t in tokens), np.int64, len(tokens))
 
     def _keep(self, counts, words, pairs, pieces):
         """Take these n-grams as the features, in this order."""
