@@ -1,10 +1,11 @@
-/* One direction of an LSTM layer in float32: the recurrence, forward and backward.
+/* The directions of an LSTM layer in float32: the recurrence, forward and backward.
 
    Torch's operators cannot compute a step's product, the gates' activations and the new states in
    one go, without memory between them and without a return to Python between the steps. This file
    does. Torch computes the products that do not depend on the recurrence (the input's, the gradients
-   of the weights). Each thread has its own texts and runs all their steps, so that the threads wait
-   for each other once a call. The meaning of every field is in compiled.py. */
+   of the weights). Each thread has its own texts, and its own direction where there is a thread for
+   each, and runs all their steps, so that the threads wait for each other once a call. The meaning
+   of every field is in compiled.py. */
 
 #include <stdint.h>
 #include <string.h>
@@ -15,18 +16,21 @@
 #include <immintrin.h>
 #endif
 
+/* One direction. */
 typedef struct {
-    int64_t n_steps, n_texts, hidden, reverse, n_threads, instructions;
+    int64_t n_steps, n_texts, hidden, reverse, instructions;
     const int64_t *lengths;   /* (B,) */
     const int64_t *order;     /* (B,) the texts from the longest on */
     const int64_t *first_row; /* (B,) the row of a text's first token; its others follow */
     const float *mask;        /* (B, H) multiplies the states on their way to the next step; or null */
-    float *forward_panels, *backward_panels; /* weight_hh, packed */
+    float *forward_panels, *backward_panels; /* weight_hh, packed; null: not needed */
     const float *h0, *c0;     /* (B, H) */
     /* forward */
     const float *projected;   /* rows of 4H: the input's share of the gates */
+    int64_t projected_row;    /* the numbers from one of these rows to the next */
     const int64_t *source;    /* (N,) the row of ``projected`` of a token; null: the same row */
     float *gates;             /* (N, 4H) the activations; null: not kept */
+    int64_t gates_row;        /* the numbers from one of these rows to the next */
     float *c;                 /* (N, H) the cell states; null: not kept */
     float *h_in;              /* (N, H) the masked state before each token, at first that of the
                                  first tokens; null: not kept, and there is no mask */
@@ -38,6 +42,7 @@ typedef struct {
     int64_t grad_step, grad_text;
     float *dh, *dc;           /* (B, H) the gradients of the last states, in the end of the first */
     float *d;                 /* (N, 4H) the gradients of the gates */
+    int64_t d_row;            /* the numbers from one of these rows to the next */
     float *grad_bias;         /* (n_threads, 4H) */
 } Layer;
 
@@ -123,17 +128,33 @@ int64_t sklstm_instructions(void) {
     return 0;
 }
 
-static void run(const Layer *layer, Steps steps) {
-#ifdef _OPENMP
-#pragma omp parallel num_threads(layer->n_threads)
-    steps(layer, omp_get_thread_num(), omp_get_num_threads());
-#else
-    steps(layer, 0, 1);
-#endif
+static void run_thread(const Layer *directions, int64_t n, int64_t thread, int64_t n_threads,
+                       Steps steps) {
+    if (n_threads % n == 0) /* a thread reads the weights of one direction, which its cache holds */
+        steps(directions + thread % n, thread / n, n_threads / n);
+    else
+        for (int64_t k = 0; k < n; k++) steps(directions + k, thread, n_threads);
 }
 
-void sklstm_pack(const Layer *layer, const float *weight_hh) {
-    INSTRUCTIONS[layer->instructions].pack(layer, weight_hh);
+static void run(const Layer *directions, int64_t n, int64_t n_threads, Steps steps) {
+#ifdef _OPENMP
+    if (n_threads > 1) {
+#pragma omp parallel num_threads(n_threads)
+        run_thread(directions, n, omp_get_thread_num(), omp_get_num_threads(), steps);
+        return;
+    }
+#endif
+    run_thread(directions, n, 0, 1, steps);
 }
-void sklstm_forward(const Layer *layer) { run(layer, INSTRUCTIONS[layer->instructions].forward); }
-void sklstm_backward(const Layer *layer) { run(layer, INSTRUCTIONS[layer->instructions].backward); }
+
+void sklstm_pack(const Layer *direction, const float *weight_hh) {
+    INSTRUCTIONS[direction->instructions].pack(direction, weight_hh);
+}
+void sklstm_forward(const Layer *directions, int64_t n, int64_t n_threads) {
+    const Steps forward = INSTRUCTIONS[directions->instructions].forward;
+    run(directions, n, n_threads, forward);
+}
+void sklstm_backward(const Layer *directions, int64_t n, int64_t n_threads) {
+    const Steps backward = INSTRUCTIONS[directions->instructions].backward;
+    run(directions, n, n_threads, backward);
+}

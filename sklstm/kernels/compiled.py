@@ -1,7 +1,8 @@
 """The layer with a compiled recurrence, ``compiled.c``; torch computes its large products.
 
 It runs in float32 on the CPU, if the package was installed on a machine with a C compiler. The rows
-in this file are the tokens of all texts without padding, one text after another.
+in this file are the tokens of all texts without padding, one text after another. Rows of gates have
+those of all directions, one direction after another, so that one product serves them all.
 """
 
 import ctypes
@@ -22,8 +23,10 @@ HAS_CELLS = frozenset({"lstm"})
 SHARES_THREADS = ()  # its texts share the threads already
 READS_BY_INDEX = True
 DEVICES = ("cpu",)
-RUNS_TOGETHER = False
+RUNS_TOGETHER = True
 
+# The multiplications of a recurrence below which a second thread costs more than it computes.
+MIN_WORK = 4_000_000
 # Hidden sizes are rounded up to whole vectors of the widest kind; the added units stay 0.
 UNITS = 16
 
@@ -38,7 +41,6 @@ class Layer(ctypes.Structure):
         ("n_texts", _INTEGER),
         ("hidden", _INTEGER),
         ("reverse", _INTEGER),
-        ("n_threads", _INTEGER),
         ("instructions", _INTEGER),
         ("lengths", _POINTER),
         ("order", _POINTER),
@@ -49,8 +51,10 @@ class Layer(ctypes.Structure):
         ("h0", _POINTER),
         ("c0", _POINTER),
         ("projected", _POINTER),
+        ("projected_row", _INTEGER),
         ("source", _POINTER),
         ("gates", _POINTER),
+        ("gates_row", _INTEGER),
         ("c", _POINTER),
         ("h_in", _POINTER),
         ("out", _POINTER),
@@ -63,6 +67,7 @@ class Layer(ctypes.Structure):
         ("dh", _POINTER),
         ("dc", _POINTER),
         ("d", _POINTER),
+        ("d_row", _INTEGER),
         ("grad_bias", _POINTER),
     ]
 
@@ -76,7 +81,7 @@ def library() -> ctypes.CDLL | None:
             found = ctypes.CDLL(str(path))
             found.sklstm_instructions.restype = _INTEGER
             for function in (found.sklstm_forward, found.sklstm_backward):
-                function.argtypes = [ctypes.POINTER(Layer)]
+                function.argtypes = [ctypes.POINTER(Layer), _INTEGER, _INTEGER]
             found.sklstm_pack.argtypes = [ctypes.POINTER(Layer), _POINTER]
             return found
     return None
@@ -93,9 +98,12 @@ class Rows(NamedTuple):
     lengths: Tensor  # (B,)
     order: Tensor  # (B,) the texts from the longest on
     first: Tensor  # (B,) the row of each text's first token
+    last: Tensor  # (B,) the row of each text's last token
     place: Tensor  # (N,) row -> its place in (T * B,)
-    begin: Tensor  # (B,) the row of the token that is read first
-    end: Tensor  # (B,) the row of the token that is read last
+
+    def ends(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Return the rows of the tokens (B,) that are read first, and of those read last."""
+        return (self.last, self.first) if inputs.reverse else (self.first, self.last)
 
 
 _NOT_BUILT_HERE = (
@@ -164,48 +172,8 @@ def gains_from_bfloat16(device: torch.device, *, cell: str, hidden: int, is_plai
 
 
 def forward(inputs: Inputs, for_backward: bool) -> Outputs:
-    """Run the layer; see ``contract.py``."""
-    n_steps, n_texts, _, hidden = inputs.sizes
-    rows, units = _rows(inputs), _padded_size(hidden)
-    x, source = _rows_of_x(inputs, rows)
-    projected = _project(inputs, x) if inputs.table is None else inputs.table
-    mask = _padded(inputs.mask_h)
-    kept = {}
-    if for_backward or mask is not None:
-        kept["h_in"] = empty(len(rows.place), units)
-        h0 = _padded(inputs.h0)
-        kept["h_in"][rows.begin] = h0 if mask is None else h0 * mask
-    if for_backward:
-        kept["c"] = empty(len(rows.place), units)
-        kept["gates"] = projected if source is None else empty(len(rows.place), 4 * units)
-    out = empty(n_steps * n_texts, units).view(n_steps, n_texts, units)
-    c_last = _padded(inputs.c0).clone()
-    call = _Call(
-        inputs,
-        rows,
-        forward_panels=torch.empty(units, 4 * units),
-        h0=_padded(inputs.h0),
-        mask=mask,
-        projected=projected,
-        source=source,
-        out=out,
-        out_step=out.stride(0),
-        out_text=out.stride(1),
-        c_last=c_last,
-        **kept,
-    )
-    call.pack(inputs)
-    call.run(library().sklstm_forward)
-    h_last = out.flatten(0, 1)[rows.place[rows.end]]
-    if for_backward:
-        c_last = kept["c"][rows.end]
-    saved = (x, kept["gates"], kept["c"], kept["h_in"]) if for_backward else ()
-    return Outputs(*(_unpadded(state, hidden) for state in (out, h_last, c_last)), saved)
-
-
-def tabulate(inputs: Inputs) -> Tensor:
-    """Return the input's share of the gates of each row of x (U, I), for many calls with it."""
-    return _project(inputs, inputs.x)
+    """Run one direction of a layer; see ``contract.py``."""
+    return forward_all([inputs], for_backward)[0]
 
 
 def backward(
@@ -216,72 +184,203 @@ def backward(
     grad_c_last: Tensor,  # (B, H)
     need_grad_x: bool,
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradients of ``DIFFERENTIABLE``; see ``contract.py``."""
-    x, gates, c, h_in = saved
-    rows, hidden = _rows(inputs), inputs.weight_hh.shape[1]
-    n_rows, units = h_in.shape
-    if hidden % UNITS != 0 or grad_h.stride(-1) != 1:  # otherwise the library reads it by strides
-        grad_h = _padded(grad_h)
-    d, dh, dc = empty(n_rows, 4 * units), _padded(grad_h_last).clone(), _padded(grad_c_last).clone()
-    grad_bias = torch.zeros(torch.get_num_threads(), 4 * units)
-    call = _Call(
-        inputs,
-        rows,
-        forward_panels=torch.empty(units, 4 * units),
-        backward_panels=torch.empty(units, 4 * units),
-        mask=_padded(inputs.mask_h),
-        c0=_padded(inputs.c0),
-        gates=gates,
-        c=c,
-        grad=grad_h,
-        grad_step=grad_h.stride(0),
-        grad_text=grad_h.stride(1),
-        dh=dh,
-        dc=dc,
-        d=d,
-        grad_bias=grad_bias,
-    )
-    call.pack(inputs)
-    call.run(library().sklstm_backward)
-    grads = {
-        "weight_hh": _unpadded_gates(d.t() @ h_in, hidden)[:, :hidden],
-        "bias": _unpadded_gates(grad_bias.sum(0), hidden),
-        "h0": _unpadded(dh, hidden),
-        "c0": _unpadded(dc, hidden),
-    }
-    grads |= _project_backward(inputs, rows, x, d, need_grad_x)
-    return tuple(grads.get(name) for name in DIFFERENTIABLE)
+    """Return the gradients of ``DIFFERENTIABLE``."""
+    grads = [(grad_h, grad_h_last, grad_c_last)]
+    return backward_all([inputs], saved, grads, [need_grad_x])[0]
 
 
-def _project(inputs: Inputs, x: Tensor) -> Tensor:
-    """Return the share of the gates (U, 4H) of the inputs x (U, I)."""
-    projected = empty(len(x), 4 * _padded_size(inputs.weight_hh.shape[1]))
-    bias, weight = _padded_gates(inputs.bias, inputs), _padded_gates(inputs.weight_ih, inputs)
-    return torch.addmm(bias, x, weight.t(), out=projected)
+def forward_all(directions: list[Inputs], for_backward: bool) -> list[Outputs]:
+    """Run the directions of a layer; see ``contract.py``."""
+    n_steps, n_texts, _, hidden = directions[0].sizes
+    rows, units = _rows(directions[0]), _padded_size(hidden)
+    xs, source = _rows_of_x(directions, rows)
+    projected = _project(directions, xs)
+    gates = projected
+    if for_backward and source is not None:
+        gates = _split(_empty_gates(len(rows.place), units, directions), len(directions))
+    calls, results, kept = [], [], []
+    for number, inputs in enumerate(directions):
+        mask, (begin, _) = _padded(inputs.mask_h), rows.ends(inputs)
+        fields = {"h0": _padded(inputs.h0), "mask": mask, "c_last": _padded(inputs.c0).clone()}
+        if for_backward or mask is not None:
+            fields["h_in"] = empty(len(rows.place), units)
+            fields["h_in"][begin] = fields["h0"] if mask is None else fields["h0"] * mask
+        if for_backward:
+            fields["c"] = empty(len(rows.place), units)
+            fields |= {"gates": gates[number], "gates_row": gates[number].stride(0)}
+            kept += [fields["c"], fields["h_in"]]
+        out = empty(n_steps * n_texts, units).view(n_steps, n_texts, units)
+        fields |= {"out": out, "out_step": out.stride(0), "out_text": out.stride(1)}
+        fields |= {"projected": projected[number], "projected_row": projected[number].stride(0)}
+        call = _Call(
+            inputs, rows, source=source, forward_panels=torch.empty(units, 4 * units), **fields
+        )
+        call.pack(inputs)
+        calls.append(call)
+    _run(library().sklstm_forward, calls, rows)
+    for inputs, call in zip(directions, calls, strict=True):
+        out, c_last = call.tensors["out"], call.tensors["c_last"]
+        _, end = rows.ends(inputs)
+        if for_backward:
+            c_last = call.tensors["c"][end]
+        states = (out, out.flatten(0, 1)[rows.place[end]], c_last)
+        results.append(Outputs(*(_unpadded(state, hidden) for state in states)))
+    if for_backward:
+        results[0] = results[0]._replace(saved=(*rows, *kept, *gates, *xs))
+    return results
+
+
+def tabulate(inputs: Inputs) -> Tensor:
+    """Return the input's share of the gates of each row of x (U, I), for many calls with it."""
+    return _project([inputs], [inputs.x])[0]
+
+
+def backward_all(
+    directions: list[Inputs],
+    saved: tuple[Tensor, ...],
+    grads: list[tuple[Tensor | None, ...]],  # of h (T, B, H), h_last, c_last (B, H), by direction
+    need_grad_x: list[bool],
+) -> list[tuple[Tensor | None, ...]]:
+    """Return the gradients of ``DIFFERENTIABLE`` of each direction; see ``contract.py``."""
+    n = len(directions)
+    rows, saved = Rows(*saved[: len(Rows._fields)]), saved[len(Rows._fields) :]
+    kept, gates, xs = saved[: 2 * n], saved[2 * n : 3 * n], saved[3 * n :]
+    hidden, units = directions[0].weight_hh.shape[1], kept[0].shape[1]
+    n_texts = len(rows.first)
+    d = _split(_empty_gates(len(rows.place), units, directions), n)
+    calls = []
+    for number, (inputs, (grad_h, *grad_last)) in enumerate(zip(directions, grads, strict=True)):
+        if grad_h is None:
+            grad_h = d[number].new_zeros(1, 1, hidden).expand(directions[0].sizes[0], n_texts, -1)
+        if hidden % UNITS != 0 or grad_h.stride(-1) != 1:  # otherwise it is read by its strides
+            grad_h = _padded(grad_h)
+        dh, dc = (
+            d[number].new_zeros(n_texts, units) if grad is None else _padded(grad).clone()
+            for grad in grad_last
+        )
+        call = _Call(
+            inputs,
+            rows,
+            backward_panels=torch.empty(units, 4 * units),
+            mask=_padded(inputs.mask_h),
+            c0=_padded(inputs.c0),
+            gates=gates[number],
+            gates_row=gates[number].stride(0),
+            c=kept[2 * number],
+            grad=grad_h,
+            grad_step=grad_h.stride(0),
+            grad_text=grad_h.stride(1),
+            dh=dh,
+            dc=dc,
+            d=d[number],
+            d_row=d[number].stride(0),
+            grad_bias=torch.zeros(torch.get_num_threads(), 4 * units),
+        )
+        call.pack(inputs)
+        calls.append(call)
+    _run(library().sklstm_backward, calls, rows)
+    found = [
+        {
+            "weight_hh": _unpadded_gates(d[k].t() @ kept[2 * k + 1], hidden)[:, :hidden],
+            "bias": _unpadded_gates(call.tensors["grad_bias"].sum(0), hidden),
+            "h0": _unpadded(call.tensors["dh"], hidden),
+            "c0": _unpadded(call.tensors["dc"], hidden),
+        }
+        for k, call in enumerate(calls)
+    ]
+    for own, more in zip(
+        found, _project_backward(directions, rows, xs, d, need_grad_x), strict=True
+    ):
+        own |= more
+    return [tuple(own.get(name) for name in DIFFERENTIABLE) for own in found]
+
+
+def _empty_gates(n_rows: int, units: int, directions: list[Inputs]) -> Tensor:
+    """Return uninitialised rows of the gates of all directions (n_rows, directions * 4H).
+
+    A row does not begin a power of two behind the row before: the places of a cache are chosen by
+    the low bits of an address, and rows of like ones would push each other out.
+    """
+    width = len(directions) * 4 * units
+    return empty(n_rows, width + UNITS)[:, :width]
+
+
+def _split(gates: Tensor, n: int) -> tuple[Tensor, ...]:
+    """Return the columns (N, 4H) of each of n directions."""
+    return gates.split(gates.shape[1] // n, dim=1)
+
+
+def _joined(parts: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
+    """Return the columns of all directions, undoing ``_split`` without a copy."""
+    if len(parts) == 1:
+        return parts[0]
+    n_columns = sum(part.shape[1] for part in parts)
+    return parts[0].as_strided((len(parts[0]), n_columns), parts[0].stride())
+
+
+def _project(directions: list[Inputs], xs: list[Tensor]) -> tuple[Tensor, ...]:
+    """Return the share of the gates (U, 4H) that each direction's inputs x (U, I) have."""
+    if directions[0].table is not None:
+        return tuple(inputs.table for inputs in directions)
+    biases = [_padded_gates(inputs.bias, inputs) for inputs in directions]
+    weights = [_padded_gates(inputs.weight_ih, inputs) for inputs in directions]
+    projected = _empty_gates(len(xs[0]), len(weights[0]) // 4, directions)
+    if len(xs) == 1:
+        bias, weight = (own[0] if len(own) == 1 else torch.cat(own) for own in (biases, weights))
+        torch.addmm(bias, xs[0], weight.t(), out=projected)
+        return _split(projected, len(directions))
+    parts = _split(projected, len(directions))
+    for part, bias, x, weight in zip(parts, biases, xs, weights, strict=True):
+        torch.addmm(bias, x, weight.t(), out=part)
+    return parts
 
 
 def _project_backward(
-    inputs: Inputs, rows: Rows, x: Tensor, d: Tensor, need_grad_x: bool
-) -> dict[str, Tensor]:
-    """Return the gradients of the input and of its weights, from those of the gates."""
-    if inputs.index is not None:  # equal inputs get the sum of their gradients
-        source = inputs.index.flatten()[rows.place]
-        d = torch.zeros(len(x), d.shape[1]).index_add_(0, source, d)
-    grads = {"weight_ih": _unpadded_gates(d.t() @ x, inputs.weight_hh.shape[1])}
-    if need_grad_x:
-        grad = d @ _padded_gates(inputs.weight_ih, inputs)
-        if inputs.index is None:
-            grad = torch.zeros_like(inputs.x).flatten(0, 1).index_copy_(0, rows.place, grad)
-        grads["x"] = grad.view(inputs.x.shape)
-    return grads
+    directions: list[Inputs],
+    rows: Rows,
+    xs: tuple[Tensor, ...],
+    d: tuple[Tensor, ...],
+    need_grad_x: list[bool],
+) -> list[dict[str, Tensor]]:
+    """Return the gradients of the inputs and of their weights, from those of the gates.
+
+    Where the directions share their inputs, the first one gets the gradient for all.
+    """
+    if len(xs) < len(directions):
+        groups = [(directions, xs[0], _joined(d))]
+    else:
+        groups = [([own], *rest) for own, *rest in zip(directions, xs, d, strict=True)]
+    found = []
+    for group, x, of_gates in groups:
+        inputs, hidden = group[0], group[0].weight_hh.shape[1]
+        if inputs.index is not None:  # equal inputs get the sum of their gradients
+            source = inputs.index.flatten()[rows.place]
+            of_gates = torch.zeros(len(x), of_gates.shape[1]).index_add_(0, source, of_gates)
+        of_weights = (of_gates.t() @ x).chunk(len(group))
+        grads = [{"weight_ih": _unpadded_gates(own, hidden)} for own in of_weights]
+        if any(need_grad_x):
+            weights = [_padded_gates(own.weight_ih, own) for own in group]
+            grad = of_gates @ (weights[0] if len(weights) == 1 else torch.cat(weights))
+            if inputs.index is None:
+                grad = torch.zeros_like(inputs.x).flatten(0, 1).index_copy_(0, rows.place, grad)
+            grads[0]["x"] = grad.view(inputs.x.shape)
+        found += grads
+    return found
 
 
-def _rows_of_x(inputs: Inputs, rows: Rows) -> tuple[Tensor, Tensor | None]:
-    """Return the different inputs (U, I), and which of them each token reads; None: its own."""
-    if inputs.index is not None:
-        return inputs.x, inputs.index.flatten()[rows.place]
-    x = empty(len(rows.place), inputs.x.shape[2])
-    return torch.index_select(inputs.x.flatten(0, 1), 0, rows.place, out=x), None
+def _rows_of_x(directions: list[Inputs], rows: Rows) -> tuple[list[Tensor], Tensor | None]:
+    """Return the inputs (U, I), once where the directions share them, and what each token reads.
+
+    None: each token reads the row of its own.
+    """
+    shared = all(inputs.x is directions[0].x for inputs in directions)
+    xs = [inputs.x for inputs in (directions[:1] if shared else directions)]
+    if directions[0].index is not None:
+        return xs, directions[0].index.flatten()[rows.place]
+    read = [empty(len(rows.place), x.shape[2]) for x in xs]
+    for x, out in zip(xs, read, strict=True):
+        torch.index_select(x.flatten(0, 1), 0, rows.place, out=out)
+    return read, None
 
 
 def _rows(inputs: Inputs) -> Rows:
@@ -299,27 +398,26 @@ def _rows(inputs: Inputs) -> Rows:
         lengths=lengths,
         order=torch.argsort(lengths, descending=True, stable=True),
         first=first,
+        last=last,
         place=token * n_texts + text,
-        begin=last if inputs.reverse else first,
-        end=first if inputs.reverse else last,
     )
 
 
 class _Call:
-    """A call of the library: the struct, and the tensors its pointers point into."""
+    """What the library gets of a direction: the struct, and the tensors its pointers point into."""
 
     def __init__(self, inputs: Inputs, rows: Rows, **fields: Tensor | int | None):
         fields |= {"lengths": rows.lengths, "order": rows.order, "first_row": rows.first}
         self.tensors = fields  # alive as long as the pointers
         for name, value in fields.items():
-            if isinstance(value, Tensor) and name != "grad" and not value.is_contiguous():
+            by_strides = name == "grad" or f"{name}_row" in fields
+            if isinstance(value, Tensor) and not (by_strides or value.is_contiguous()):
                 raise AssertionError(f"{name} must be contiguous.")  # an error of ours
         self.layer = Layer(
             n_steps=inputs.sizes[0],
             n_texts=inputs.sizes[1],
             hidden=_padded_size(inputs.weight_hh.shape[1]),
             reverse=inputs.reverse,
-            n_threads=torch.get_num_threads(),
             instructions=instructions(),
             **{
                 name: value.data_ptr() if isinstance(value, Tensor) else value
@@ -332,9 +430,13 @@ class _Call:
         weight = _padded_gates(_padded(inputs.weight_hh), inputs).contiguous()
         library().sklstm_pack(self.layer, weight.data_ptr())
 
-    def run(self, function) -> None:
-        """Run a function of the library; Python's other threads run meanwhile."""
-        function(self.layer)
+
+def _run(function, calls: list[_Call], rows: Rows) -> None:
+    """Run a function of the library on all directions; Python's other threads run meanwhile."""
+    hidden, n = calls[0].layer.hidden, len(calls)
+    work = n * len(rows.place) * 4 * hidden * hidden
+    layers = (Layer * n)(*(call.layer for call in calls))
+    function(layers, n, torch.get_num_threads() if work >= MIN_WORK else 1)
 
 
 def _padded_size(hidden: int) -> int:

@@ -171,8 +171,8 @@ static void NAME(forward)(const Layer *layer, int64_t thread, int64_t n_threads)
                         at.h_before[row] = out_of(layer, text, here.before);
                     else
                         at.h_before[row] = layer->h0 + text * hidden;
-                    at.projected[row] = layer->projected + source * 4 * hidden;
-                    at.gates[row] = layer->gates ? layer->gates + here.row * 4 * hidden : 0;
+                    at.projected[row] = layer->projected + source * layer->projected_row;
+                    at.gates[row] = layer->gates ? layer->gates + here.row * layer->gates_row : 0;
                     at.out[row] = out_of(layer, text, here.token);
                     at.h_next[row] = layer->h_in && step + 1 < layer->lengths[text]
                                          ? layer->h_in + here.row_after * hidden : 0;
@@ -195,11 +195,11 @@ static void NAME(forward)(const Layer *layer, int64_t thread, int64_t n_threads)
 static void NAME(gates_backward)(const Layer *layer, int64_t text, int64_t step, float *bias) {
     const int64_t hidden = layer->hidden;
     const Place here = place_of(layer, text, step);
-    const float *gates = layer->gates + here.row * 4 * hidden;
+    const float *gates = layer->gates + here.row * layer->gates_row;
     const float *c_new = layer->c + here.row * hidden;
     const float *c_before = step ? layer->c + here.row_before * hidden : layer->c0 + text * hidden;
     const float *grad = layer->grad + here.token * layer->grad_step + text * layer->grad_text;
-    float *d = layer->d + here.row * 4 * hidden;
+    float *d = layer->d + here.row * layer->d_row;
     const float *dh_later = layer->dh + text * hidden;
     float *dc_later = layer->dc + text * hidden;
     for (int64_t u = 0; u < hidden; u += WIDTH) {
@@ -237,7 +237,7 @@ static void NAME(states_backward)(const Layer *layer, int64_t step, int64_t live
             float *dh[ROWS];
             for (int64_t row = 0; row < rows; row++) {
                 const int64_t text = layer->order[thread + (begin + row) * n_threads];
-                d[row] = layer->d + place_of(layer, text, step).row * n_gates;
+                d[row] = layer->d + place_of(layer, text, step).row * layer->d_row;
                 dh[row] = layer->dh + text * hidden + column;
                 mask[row] = layer->mask ? layer->mask + text * hidden + column : 0;
             }
@@ -276,7 +276,7 @@ static void NAME(backward)(const Layer *layer, int64_t thread, int64_t n_threads
 static void NAME(pack)(const Layer *layer, const float *weight) {
     const int64_t hidden = layer->hidden;
     float *to = layer->forward_panels;
-    for (int64_t unit = 0; unit < hidden; unit += WIDTH)
+    for (int64_t unit = 0; to && unit < hidden; unit += WIDTH)
         for (int64_t k = 0; k < hidden; k++)
             for (int64_t gate = 0; gate < 4; gate++)
                 for (int64_t u = unit; u < unit + WIDTH; u++)

@@ -39,8 +39,33 @@ INSTRUCTIONS = range(compiled.instructions() + 1 if compiled.library() else 0)
 def test_every_instruction_set_matches_the_reference(instructions, case, n_threads, monkeypatch):
     monkeypatch.setattr(compiled, "instructions", lambda: instructions)
     monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+    monkeypatch.setattr(compiled, "MIN_WORK", 0)
     inputs = make_inputs(case, "lstm", torch.float32)
     assert_same(outputs_and_gradients(run, inputs), in_reference(inputs), torch.float32)
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one x", "an x each"])
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 4])
+@pytest.mark.parametrize("hidden", [16, 51])
+def test_directions_together_match_the_reference(hidden, n_threads, shared, monkeypatch):
+    """With a thread for each direction, several, and a number that they cannot share equally."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+    monkeypatch.setattr(compiled, "MIN_WORK", 0)
+    case = Case(9, 13, 5, hidden, lengths=tuple(1 + 4 * k % 9 for k in range(13)))
+    one = make_inputs(case, "lstm", torch.float32)
+
+    def run_both(inputs, backend="compiled"):
+        other = inputs._replace(
+            x=inputs.x if shared else 2 * inputs.x,
+            weight_hh=inputs.weight_hh.flip(0),
+            weight_ih=inputs.weight_ih.flip(1),
+            reverse=True,
+        )
+        results = lstm_layer([inputs, other], backend=backend, need_last=True)
+        return [sum(result[k] * (1 + n) for n, result in enumerate(results)) for k in range(3)]
+
+    expected = outputs_and_gradients(lambda x: run_both(x, "reference"), in_double(one))
+    assert_same(outputs_and_gradients(run_both, one), expected, torch.float32)
 
 
 @pytest.mark.parametrize("kind", ["expanded", "transposed"])
