@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from sklstm.classifier import LSTMTextClassifier
+from sklstm.display import TokenAttributionDisplay, TrainingCurveDisplay
 from sklstm.language_model import LSTMLanguageModel
 from sklstm.regressor import LSTMTextRegressor
 from sklstm.saving import load
@@ -13,6 +14,8 @@ __all__ = [
     "LSTMTextClassifier",
     "LSTMTextRegressor",
     "SequenceVectorizer",
+    "TokenAttributionDisplay",
+    "TrainingCurveDisplay",
     "__version__",
     "load",
 ]

@@ -1,6 +1,7 @@
 """What the estimators of texts do alike: the story of ``fit``, and what a model shows."""
 
 from functools import partial
+from numbers import Integral
 from operator import attrgetter
 
 import numpy as np
@@ -9,8 +10,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklstm.checks import check_same_length, check_sample_weight, check_texts, fit_context
 from sklstm.labels import warn_of_swapped
+from sklstm.model.attribution import explain
 from sklstm.model.persistence import load, save
 from sklstm.network.pooling import check_pooling
+from sklstm.ngrams.ranking import rank_features
 from sklstm.tasks.protocol import Task
 from sklstm.text.examples import Examples
 from sklstm.text.vectorizer import SequenceVectorizer
@@ -322,6 +325,79 @@ class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextE
         """
         check_is_fitted(self)
         return self.model_.pooled(check_texts(X))
+
+    def explain(self, X, target=None):
+        """Return what each token of the texts contributes to the prediction.
+
+        Integrated gradients of the log-odds of the target (of a regressor, of the predicted
+        number), over network and n-grams together. They lead from a text of as many unknown tokens,
+        without n-grams, straight to the text. What an n-gram contributes is divided equally among
+        the tokens that made it. All contributions add up to the difference of the log-odds at both
+        ends, up to 0.01.
+
+        Parameters
+        ----------
+        X : iterable of str of length n_texts
+            The texts.
+        target : label, int or None, default=None
+            What to explain: one of ``classes_``; of a regressor with several numbers a text, the
+            column of y. None is the predicted class, the most probable label, or the only number.
+
+        Returns
+        -------
+        explanations : list of Explanation
+            One a text; see :class:`~sklstm.model.explanation.Explanation`.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If X does not hold texts.
+        ValueError
+            If there is no such target, or ``blend`` is an estimator of your own.
+
+        References
+        ----------
+        Sundararajan, Taly & Yan (2017), Axiomatic Attribution for Deep Networks.
+        """
+        check_is_fitted(self)
+        return explain(self.model_, check_texts(X), target)
+
+    def top_features(self, n=20):
+        """Return the n-grams that speak most for each class, as the linear models have learnt it.
+
+        They are those of ``member_``, the n-grams of the blend; the network has no part in this. A
+        weight is what a text's log-odds of the class rise by where the text has the n-gram, as the
+        mean of both linear models: the coefficient of the logistic regression times the root mean
+        square that TF-IDF has in texts with the n-gram (estimated from the IDF), and the
+        coefficient of naive Bayes' regression. With more than two classes, a coefficient of the
+        logistic regression is taken against the mean of the other classes'. Of a regressor, the
+        weight is what the number rises by, and the n-grams with the largest weights by size are
+        returned, negative ones too.
+
+        Parameters
+        ----------
+        n : int, default=20
+            Most n-grams for each class.
+
+        Returns
+        -------
+        features : dict of list of Feature
+            For each class, label or column of y its n-grams as named tuples (``ngram``, ``kind``,
+            ``weight``), the largest weight first.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If it was not fitted with ``blend='ngrams'``, or n is no whole number of 1 or more.
+        """
+        check_is_fitted(self)
+        if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
+            raise ValueError(f"n must be a whole number of 1 or more; got {n!r}.")
+        return rank_features(self.model_.blend.member, self.model_.task, n)
 
     def _outputs(self, X):
         """Return the task, and the outputs of network and member together, (n_texts, n_outputs).

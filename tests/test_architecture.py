@@ -14,7 +14,7 @@ PACKAGE = Path(sklstm.__file__).parent
 
 #: From the bottom up. A module imports only from layers below its own, or from its own subpackage.
 LAYERS = [
-    {"kernels", "checks", "datasets"},
+    {"kernels", "checks", "datasets", "display"},
     {"lstm", "text", "labels"},
     {"tasks"},
     {"network", "ngrams"},
@@ -38,6 +38,7 @@ DOORS = {
 LONG = {
     "classifier": "its docstrings: 45 parameters, each documented once",
     "regressor": "its docstrings: 43 parameters, since none is made by code",
+    "text_estimator": "its docstrings: of what all estimators of labelled texts do",
     "text.vectorizer": "its docstrings: the parameters and methods of a transformer",
 }
 
@@ -154,6 +155,8 @@ def test_public_names():
         "LSTMTextClassifier",
         "LSTMTextRegressor",
         "SequenceVectorizer",
+        "TokenAttributionDisplay",
+        "TrainingCurveDisplay",
         "__version__",
         "load",
     ]

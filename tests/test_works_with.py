@@ -26,19 +26,19 @@ def test_the_page_names_the_versions_that_are_tried():
     pinned = dict(
         line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines()[1:]
     )
-    extra = re.search(
-        r"^interop = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.S | re.M
-    )
-    names = set(re.findall(r'^    "([\w-]+)', extra[1], flags=re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = project["optional-dependencies"]["interop"]
+    names = {re.match(r"[\w-]+", requirement)[0] for requirement in extra}
     assert versions.keys() == names - {"pandas", "alembic", "sqlalchemy"}
     by_name = {name.lower().replace("_", "-"): version for name, version in pinned.items()}
     assert versions == {name: by_name[name] for name in versions}
 
 
 @pytest.fixture
-def runs(tmp_path):
+def runs(tmp_path, monkeypatch):
     """Return a function that lists the runs MLflow has logged, its autologging being on."""
     mlflow = pytest.importorskip("mlflow", reason=PIP)
+    monkeypatch.chdir(tmp_path)  # where MLflow writes what is not in the database
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     mlflow.sklearn.autolog(log_models=False)
     yield lambda: mlflow.search_runs(output_format="list")

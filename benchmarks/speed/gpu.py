@@ -26,9 +26,10 @@ from unittest import mock
 import numpy as np
 import torch
 from measure import Table, make_parser, write
+from skorch.callbacks import Callback
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from sklstm import LSTMTextClassifier
+from sklstm import LSTMLanguageModel, LSTMTextClassifier
 from sklstm.datasets import load_docstrings
 from sklstm.kernels import available_backends
 from sklstm.kernels.cells import CELLS
@@ -315,23 +316,42 @@ def waits(options):
     found = {}
     settings = {"default": {}, "two layers, dropouts": {"num_layers": 2, "recurrent_dropout": 0.1}}
     settings |= {"zoneout": {"zoneout": 0.1}, "coupled": {"cell": "coupled"}}
+    settings |= {"adversarial": {"adversarial": 0.1}, "language model": {}}
     for name, own in settings.items():
-        model = LSTMTextClassifier(device=options.device, blend=None, max_epochs=1, **own)
-        model.set_params(early_stopping=False, random_state=0, batch_size=32)
-        counts = []
+        if name == "language model":
+            model = LSTMLanguageModel(device=options.device, max_epochs=1, validation_fraction=0.1)
+            predict = model.perplexity
+        else:
+            model = LSTMTextClassifier(device=options.device, blend=None, max_epochs=1, **own)
+            model.set_params(early_stopping=False)
+            predict = model.predict_proba
+        model.set_params(random_state=0, batch_size=32)
+        counts, batches = [], []
         for n_texts in (320, 640):
-            counts.append(
-                count_waits(lambda n=n_texts, m=model: m.fit(data.data[:n], data.target[:n]))
-            )
-        found[name] = {"training": (len(counts[1]) - len(counts[0])) / 10}
-        lines = count_waits(lambda m=model: m.predict_proba(data.data[:640]))
+            BatchCounter.n_batches = 0
+            model.set_params(callbacks=[BatchCounter()])
+            texts, labels = data.data[:n_texts], data.target[:n_texts]
+            counts.append(count_waits(lambda m=model, X=texts, y=labels: m.fit(X, y)))
+            batches.append(BatchCounter.n_batches)
+        more = batches[1] - batches[0]
+        found[name] = {"training": (len(counts[1]) - len(counts[0])) / more}
+        lines = count_waits(lambda p=predict: p(data.data[:640]))
         found[name]["prediction, in all"] = len(lines)
         places = {line: counts[1].count(line) - counts[0].count(line) for line in set(counts[1])}
         found[name]["places"] = dict(sorted(places.items(), key=lambda item: -item[1])[:12])
         print(f"  {name}: {found[name]['training']:.1f} a batch of training")
         for line, n in found[name]["places"].items():
-            print(f"      {n / 10:.1f} {line}")
+            print(f"      {n / more:.1f} {line}")
     return found
+
+
+class BatchCounter(Callback):
+    """Counts batches of training; for all objects together, since a fit copies its callbacks."""
+
+    n_batches = 0
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        BatchCounter.n_batches += bool(training)
 
 
 def count_waits(call):

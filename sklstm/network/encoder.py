@@ -93,7 +93,8 @@ class Encoder(nn.Module):
 def find_different(ids: list[Tensor], n_ids: int) -> tuple[Tensor, Tensor]:
     """Return the different ids (U,), padding included, and the place of each id (V,) in them."""
     occurs = torch.zeros(n_ids, dtype=torch.bool, device=ids[0].device)
+    # index_fill_ takes the number itself; an assignment would send it to a card, and wait.
     for some in ids:
-        occurs[some.long()] = True
-    occurs[PADDING] = True
+        occurs.index_fill_(0, some.long().flatten(), True)
+    occurs[PADDING : PADDING + 1].fill_(True)
     return occurs.nonzero()[:, 0], occurs.cumsum(0) - 1

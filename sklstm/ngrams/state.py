@@ -3,7 +3,6 @@
 import numpy as np
 from sklearn.base import clone
 from sklearn.ensemble import VotingClassifier
-from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import LabelEncoder
@@ -14,7 +13,7 @@ from sklstm.ngrams.label_sets import LinearLabelSets
 from sklstm.ngrams.linear import make_ngram_member
 from sklstm.ngrams.naive_bayes import NaiveBayesLogisticRegression
 from sklstm.ngrams.ridge import ValidatedRidge
-from sklstm.ngrams.vectorizer import NgramVectorizer, make_cutter
+from sklstm.ngrams.vectorizer import NgramVectorizer
 from sklstm.text.vectorizer import SequenceVectorizer
 
 #: The learnt attributes that prediction needs, by the name of the linear model.
@@ -61,7 +60,6 @@ def _describe(estimator: Pipeline) -> dict:
 def take_state(member: Pipeline) -> dict:
     """Return what a fitted member of n-grams has learnt, as arrays, strings and numbers."""
     ngrams, linear = (step for _, step in member.steps)
-    cutter = ngrams.cutter_
     if isinstance(linear, VotingClassifier):
         learnt = {"classes": linear.classes_, "members": list(map(_take, linear.estimators_))}
     else:
@@ -71,8 +69,8 @@ def take_state(member: Pipeline) -> dict:
         "tokens": list(ngrams.token_places_),
         "words": ngrams.words_,
         "pairs": ngrams.pairs_,
-        "pieces": None if cutter is None else list(cutter.vocabulary_),  # in order of the columns
-        "idf": [idf.idf_ for idf in ngrams.idf_],
+        "pieces": list(ngrams.pieces_) or None,  # in the order of the columns
+        "idf": ngrams.idf_,
     } | learnt
 
 
@@ -152,20 +150,14 @@ def _load_ngrams(ngrams: NgramVectorizer, state: dict) -> None:
         inside = len(places) == 0 or (places[0] >= 0 and places[-1] < end)
         _check(places.dtype == np.int64 and places.ndim == 1, "n-grams that are no n-grams")
         _check(ascends and inside, "n-grams that are no n-grams")
-    ngrams.words_, ngrams.pairs_, ngrams.cutter_ = words, pairs, None
-    if pieces is not None:
-        ngrams.cutter_ = make_cutter()
-        ngrams.cutter_.vocabulary_ = {piece: column for column, piece in enumerate(pieces)}
-        _check(len(ngrams.cutter_.vocabulary_) == len(pieces), "pieces that come twice")
-        ngrams.cutter_.fixed_vocabulary_ = False
+    ngrams.words_, ngrams.pairs_ = words, pairs
+    ngrams.pieces_ = {piece: column for column, piece in enumerate(pieces or [])}
+    _check(len(ngrams.pieces_) == len(pieces or []), "pieces that come twice")
     n_columns = [len(words) + len(pairs), len(pieces or [])]
     _check([idf.shape for idf in state["idf"]] == [(n,) for n in n_columns if n], "other weights")
-    ngrams.idf_ = []
     for idf in state["idf"]:
         _check_numbers(idf)
-        ngrams.idf_.append(TfidfTransformer(sublinear_tf=True))
-        ngrams.idf_[-1].idf_ = idf
-        ngrams.idf_[-1].n_features_in_ = len(idf)
+    ngrams.idf_ = state["idf"]
 
 
 def _load_member(member, learnt: dict, n_classes: int, n_features: int):

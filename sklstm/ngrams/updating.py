@@ -87,7 +87,7 @@ def check_precisions(precisions: Precisions, member) -> None:
     """Raise ValueError unless precisions are those of a member of n-grams, or there are none."""
     if len(precisions) == 0:
         return
-    models = [] if member is None else _list_models(member[-1])
+    models = [] if member is None else list_models(member[-1])
     shapes = [(len(coef), coef.shape[1] + 1) for coef, _ in (model.arrays for model in models)]
     if [precision.shape for precision in precisions] != shapes:
         raise ValueError("the precisions are those of other n-grams")
@@ -124,7 +124,7 @@ class _Model:
         return mark_features(features) if self.marks else features
 
 
-def _list_models(linear) -> list[_Model]:
+def list_models(linear) -> list[_Model]:
     """Return the linear models of a member."""
     ratios = {"penalty": OF_RATIOS, "marks": True}
     if isinstance(linear, VotingClassifier):
@@ -139,7 +139,7 @@ def _list_models(linear) -> list[_Model]:
 def _update(linear, precisions, features, targets, weights) -> Precisions:
     """Update all models of a member in place; return their precisions."""
     updated = []
-    for model, precision in zip(_list_models(linear), precisions, strict=True):
+    for model, precision in zip(list_models(linear), precisions, strict=True):
         before = Linear(*model.arrays, precision)
         after = update(before, model.see(features), targets, weights, model.loss)
         model.store(after)
@@ -199,7 +199,7 @@ def _estimate_precisions(ngrams, linear, features, targets, weights) -> Precisio
     """
     n_texts, squares, counts = ngrams.estimate_sums()
     precisions = []
-    for model in _list_models(linear):
+    for model in list_models(linear):
         coef, intercept = model.arrays
         outputs = model.see(features) @ coef.T + intercept
         curvature = (weights * model.loss(outputs, targets).curvatures).mean(axis=0)

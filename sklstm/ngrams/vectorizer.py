@@ -5,17 +5,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from sklearn.utils.validation import check_is_fitted
 
+from sklstm.ngrams.pieces import count_pieces, learn_pieces
 from sklstm.text.vectorizer import SequenceVectorizer
 
 # What occurs in one text only says nothing about others.
 FEWEST_TEXTS = 2
-CHARACTERS = (2, 5)
-# What is read at each end of a token that is longer than twice that. No word is; a token of a
-# megabyte, such as an encoded file, would have four million pieces.
-MOST_CHARACTERS = 100
 # Of words and pairs, and of pieces, which are many and alike: at their full weight they drown the
 # words of long texts.
 WEIGHTS = (1.0, 0.5)
@@ -28,11 +24,11 @@ class NgramCounts(NamedTuple):
     words: np.ndarray  # (n_words,) int64, places among the tokens
     pairs: np.ndarray  # (n_pairs,) int64, each as one number, sorted
     pieces: np.ndarray  # (n_pieces,) of str
-    cutter: CountVectorizer | None  # what counts pieces
     blocks: list  # of csr_array (n_texts, n) of words, of pairs and of pieces
 
 
-class NgramVectorizer(TransformerMixin, BaseEstimator):
+# Its features are sparse, which no frame can hold, whatever set_output or set_config ask for.
+class NgramVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """Turn texts into TF-IDF of their tokens, pairs of tokens, and characters inside tokens.
 
     The n-grams of 2 to 5 characters do not cross a token's ends, so they are found once for each
@@ -53,10 +49,11 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
         The places of the tokens that are features.
     pairs_ : ndarray of shape (n_pairs,), int64
         The pairs of tokens that are features, each as one number, sorted.
-    cutter_ : CountVectorizer or None
-        Counts the n-grams of characters that are features; None where there are none.
-    idf_ : list of TfidfTransformer
-        The weights of words and pairs, and those of the n-grams of characters.
+    pieces_ : dict of str to int
+        The n-grams of characters that are features, and their columns among these.
+    idf_ : list of ndarray
+        The weights of words and pairs, and those of the n-grams of characters, if there are any:
+        ln((1 + n_texts) / (1 + number of texts with the feature)) + 1.
     """
 
     def __init__(self, vectorizer=None):
@@ -110,20 +107,18 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
         tokens, places, offsets = self._vectorizer.read_tokens(X)
         codes = _pair(places, offsets, n_tokens=len(tokens))
         pairs = np.unique(codes[codes >= 0])
-        cutter, pieces_of_tokens = _fit_cutter(tokens)
+        pieces, pieces_of_tokens = learn_pieces(tokens)
         n_texts = len(offsets) - 1
         rows = np.repeat(np.arange(n_texts), np.diff(offsets))
         words = _count(rows, places, shape=(n_texts, len(tokens)))
         of_pairs = _count(rows, _find(codes, pairs), shape=(n_texts, len(pairs)))
         blocks = [words, of_pairs, words @ pieces_of_tokens]
         common = [_find_common(block) for block in blocks]
-        pieces = np.array([] if cutter is None else cutter.get_feature_names_out(), dtype=object)
         return NgramCounts(
             tokens=tokens,
             words=common[0],
             pairs=pairs[common[1]],
-            pieces=pieces[common[2]],
-            cutter=cutter,
+            pieces=np.array(pieces, dtype=object)[common[2]],
             blocks=[block[:, kept] for block, kept in zip(blocks, common, strict=True)],
         )
 
@@ -149,9 +144,10 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
             common = [_find_common(block) for block in blocks]
             blocks = [block[:, kept] for block, kept in zip(blocks, common, strict=True)]
             kinds = [kind[kept] for kind, kept in zip(kinds, common, strict=True)]
-        self._keep(counts, *kinds)
-        blocks = _join(blocks)
-        self.idf_ = [TfidfTransformer(sublinear_tf=True).fit(block) for block in blocks]
+        self._keep(counts.tokens, *kinds)
+        *words, pieces = blocks
+        blocks = [sparse.hstack(words, format="csr"), pieces]
+        self.idf_ = [_compute_idf(block) for block in blocks if block.shape[1]]
         return self._weigh(blocks)
 
     def transform(self, X):
@@ -167,7 +163,68 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
         features : csr_array of shape (n_texts, n_features), float64
         """
         check_is_fitted(self)
-        return self._weigh(_join(self._count(*self._vectorizer.read_tokens(X))))
+        return self._weigh(self._count(*self._vectorizer.read_tokens(X)))
+
+    def get_feature_names_out(self, input_features=None):
+        """Return the name of each feature.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for pipelines.
+
+        Returns
+        -------
+        names : ndarray of str objects of shape (n_features,)
+            ``word__good``, ``pair__not good``, ``characters__goo``: the kind of the n-gram, and the
+            n-gram as it is in the text. A space among characters is the end of a token.
+        """
+        return np.array([f"{kind}__{ngram}" for ngram, kind in self.list_features()], dtype=object)
+
+    def list_features(self):
+        """Return each feature as a pair of strings: the n-gram, and its kind.
+
+        Returns
+        -------
+        features : list of (str, {'word', 'pair', 'characters'})
+        """
+        check_is_fitted(self)
+        tokens = np.array(list(self.token_places_), dtype=object)
+        first, second = np.divmod(self.pairs_, max(len(tokens), 1))
+        return [
+            *((token, "word") for token in tokens[self.words_]),
+            *((f"{a} {b}", "pair") for a, b in zip(tokens[first], tokens[second], strict=True)),
+            *((piece, "characters") for piece in self.pieces_),
+        ]
+
+    def locate_features(self, X):
+        """Return which features the tokens of texts, and pairs of them, are.
+
+        Parameters
+        ----------
+        X : iterable of str of length n_texts
+            The texts.
+
+        Returns
+        -------
+        inside : csr_array of shape (n_tokens, n_features), float64
+            How often each feature is inside each different token: words and characters.
+        pairs : ndarray of shape (n_places,), int64
+            The feature that the pair which begins at a place is, -1 where it is none.
+        places, offsets : ndarray
+            As from ``SequenceVectorizer.read_tokens``.
+        """
+        tokens, places, offsets = self._vectorizer.read_tokens(X)
+        known = self._find_known(tokens)
+        n_words, n_pairs = len(self.words_), len(self.pairs_)
+        column = np.full(len(self.token_places_) + 1, -1)  # the last one is that of unknown tokens
+        column[self.words_] = np.arange(n_words)
+        words = _count(np.arange(len(tokens)), column[known], shape=(len(tokens), n_words))
+        none = sparse.csr_array((len(tokens), n_pairs))
+        inside = sparse.hstack([words, none, count_pieces(tokens, self.pieces_)], format="csr")
+        codes = _pair(known[places], offsets, n_tokens=len(self.token_places_))
+        found = _find(codes, self.pairs_)
+        return inside, np.where(found >= 0, found + n_words, -1), places, offsets
 
     def estimate_sums(self):
         """Return what the IDF says of the texts of the fit.
@@ -185,12 +242,12 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
         counts : ndarray of shape (n_features,)
             The number of texts that have it.
         """
-        rarest = max(idf.idf_.max() for idf in self.idf_)
+        rarest = max(idf.max() for idf in self.idf_)
         n_texts = (1 + FEWEST_TEXTS) * np.exp(rarest - 1) - 1
         squares, counts = [], []
         for weight, idf in zip(WEIGHTS, self.idf_, strict=False):
-            counts.append((1 + n_texts) / np.exp(idf.idf_ - 1) - 1)
-            shares = counts[-1] * idf.idf_**2
+            counts.append((1 + n_texts) / np.exp(idf - 1) - 1)
+            shares = counts[-1] * idf**2
             squares.append(weight**2 * n_texts * shares / shares.sum())
         return n_texts, np.concatenate(squares), np.concatenate(counts)
 
@@ -199,50 +256,58 @@ class NgramVectorizer(TransformerMixin, BaseEstimator):
         return SequenceVectorizer() if self.vectorizer is None else self.vectorizer
 
     def _count(self, tokens, places, offsets):
-        """Return the counts of known tokens, known pairs and pieces, three (n_texts, n) arrays.
+        """Return the counts of known tokens and pairs, and those of known pieces, (n_texts, n).
 
         ``places`` are among ``tokens``, some of which may be new.
         """
-        n_texts, n_tokens = len(offsets) - 1, len(self.token_places_)
+        n_texts, n_words, n_pairs = len(offsets) - 1, len(self.words_), len(self.pairs_)
         rows = np.repeat(np.arange(n_texts), np.diff(offsets))
-        known = np.fromiter((self.token_places_.get(t, -1) for t in tokens), np.int64, len(tokens))
-        known_places = known[places]
-        pairs = _pair(known_places, offsets, n_tokens=n_tokens)
+        known = self._find_known(tokens)
+        pairs = _pair(known[places], offsets, n_tokens=len(self.token_places_))
+        pairs = _find(pairs, self.pairs_)
+        columns = [_find(known, self.words_)[places], np.where(pairs < 0, -1, pairs + n_words)]
+        words = _count(np.tile(rows, 2), np.hstack(columns), shape=(n_texts, n_words + n_pairs))
         all_tokens = _count(rows, places, shape=(n_texts, len(tokens)))
-        return (
-            _count(rows, known_places, shape=(n_texts, n_tokens))[:, self.words_],
-            _count(rows, _find(pairs, self.pairs_), shape=(n_texts, len(self.pairs_))),
-            all_tokens @ _cut(tokens, self.cutter_),
-        )
+        return [words, all_tokens @ count_pieces(tokens, self.pieces_)]
 
-    def _keep(self, counts, words, pairs, pieces):
+    def _find_known(self, tokens):
+        """Return the place of each token among those of the fit, -1 of a new one."""
+        return np.fromiter((self.token_places_.get(t, -1) for t in tokens), np.int64, len(tokens))
+
+    def _keep(self, tokens, words, pairs, pieces):
         """Take these n-grams as the features, in this order."""
-        tokens = counts.tokens
         first, second = np.divmod(pairs, max(len(tokens), 1))
         needed = np.unique(np.concatenate([words, first, second]))
         self.token_places_ = {token: place for place, token in enumerate(tokens[needed])}
         self.words_ = np.searchsorted(needed, words)
         first, second = np.searchsorted(needed, first), np.searchsorted(needed, second)
         self.pairs_ = first * len(needed) + second
-        self.cutter_ = None
-        if counts.cutter is not None:
-            self.cutter_ = make_cutter()
-            self.cutter_.vocabulary_ = {name: column for column, name in enumerate(pieces.tolist())}
+        self.pieces_ = {piece: column for column, piece in enumerate(pieces.tolist())}
 
     def _weigh(self, blocks):
-        """Turn the counts into TF-IDF, in place, since they are the largest there is."""
-        weighed = []
+        """Turn counts into TF-IDF, in place, since they are the largest there is.
+
+        As scikit-learn's ``TfidfTransformer(sublinear_tf=True)``, whose checks take longer than the
+        arithmetic of one text.
+        """
         for weight, idf, block in zip(WEIGHTS, self.idf_, blocks, strict=False):
-            weighed.append(idf.transform(block, copy=False))
-            weighed[-1].data *= weight
-        return sparse.hstack(weighed, format="csr")
+            data = np.log(block.data, out=block.data)
+            data += 1.0
+            data *= idf[block.indices]
+            rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
+            lengths = np.sqrt(np.bincount(rows, data**2, minlength=block.shape[0]))
+            data /= lengths[rows]
+            data *= weight
+        return sparse.hstack(blocks, format="csr")
 
-
-def _join(counts):
-    """Return the blocks of features to be scaled separately, from words, pairs and pieces."""
-    *words, pieces = counts
-    words = sparse.hstack(words, format="csr")
-    return [words, pieces] if pieces.shape[1] else [words]
+    def __setstate__(self, state):
+        """Take the fields; those of a pickle of an earlier version have other names."""
+        state = dict(state)
+        if "cutter_" in state:
+            cutter = state.pop("cutter_")
+            state["pieces_"] = {} if cutter is None else dict(cutter.vocabulary_)
+            state["idf_"] = [idf.idf_ for idf in state["idf_"]]
+        super().__setstate__(state)
 
 
 def _pair(places, offsets, *, n_tokens):
@@ -271,41 +336,10 @@ def _count(rows, columns, *, shape):
     return sparse.csr_array((ones, (rows[counts], columns[counts])), shape=shape)
 
 
-def _fit_cutter(tokens):
-    """Return what counts n-grams of characters, and how often each occurs in each token.
-
-    None where every token is one character, as in Chinese.
-    """
-    if all(len(token.strip()) < 2 for token in tokens):
-        return None, sparse.csr_array((len(tokens), 0))
-    cutter = make_cutter()
-    return cutter, sparse.csr_array(cutter.fit_transform(_long(tokens)), dtype=np.float64)
-
-
-def make_cutter():
-    """Return what counts n-grams of characters, unfitted."""
-    return CountVectorizer(analyzer="char_wb", ngram_range=CHARACTERS, lowercase=False)
-
-
-def _cut(tokens, cutter):
-    """Return how often each n-gram of characters occurs in each token, (n_tokens, n_pieces)."""
-    if cutter is None:
-        return sparse.csr_array((len(tokens), 0))
-    return sparse.csr_array(cutter.transform(_long(tokens)), dtype=np.float64)
-
-
-def _long(tokens):
-    """Return what of each token has pieces: of a single character nothing, of a long one its ends.
-
-    A space is put between the ends, which no piece crosses.
-    """
-    return [_readable(token) if len(token.strip()) > 1 else "" for token in tokens]
-
-
-def _readable(token):
-    if len(token) <= 2 * MOST_CHARACTERS:
-        return token
-    return f"{token[:MOST_CHARACTERS]} {token[-MOST_CHARACTERS:]}"
+def _compute_idf(counts):
+    """Return the weight of each feature, which falls with the number of texts that have it."""
+    n_texts = np.bincount(counts.indices, minlength=counts.shape[1])
+    return np.log((1 + counts.shape[0]) / (1 + n_texts)) + 1.0
 
 
 def _find_common(counts):

@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from numbers import Real
 
 import numpy as np
-from scipy.special import log_softmax, softmax
+from scipy.special import expit, log_softmax, softmax
 from torch.nn import functional
 
 from sklstm.labels import LabelSets
 from sklstm.tasks.predicted import PredictedClasses
-from sklstm.tasks.protocol import SMALLEST_PROBABILITY, describe_wrong_kind
+from sklstm.tasks.protocol import SMALLEST_PROBABILITY, describe_wrong_kind, find_class
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +206,26 @@ class Multiclass:
     def as_estimator(self, outputs):
         """Return a fitted classifier that predicts these outputs, for scorers."""
         return PredictedClasses(self, outputs)
+
+    def choose_columns(self, outputs, target=None):
+        """Return the place (n,) of the target among the classes; of None, the most probable one."""
+        if target is None:
+            return outputs.argmax(axis=1)
+        return np.full(len(outputs), find_class(self.classes, target))
+
+    def explained(self, outputs, columns):
+        """Return the log-odds (B,) of one class of each text against all others."""
+        columns = columns.unsqueeze(1)
+        others = outputs.scatter(1, columns, -np.inf).logsumexp(dim=1)
+        return outputs.gather(1, columns)[:, 0] - others
+
+    def name_column(self, column):
+        """Return the class."""
+        return self.classes[column]
+
+    def probability_of(self, number):
+        """Return the probability of these log-odds."""
+        return float(expit(number))
 
 
 def read_weights(weights: list) -> np.ndarray | None:

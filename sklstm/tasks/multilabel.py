@@ -10,7 +10,7 @@ from torch.nn import functional
 from sklstm.labels import LabelSets
 from sklstm.tasks.multiclass import read_weights
 from sklstm.tasks.predicted import PredictedClasses
-from sklstm.tasks.protocol import SMALLEST_PROBABILITY, describe_wrong_kind
+from sklstm.tasks.protocol import SMALLEST_PROBABILITY, describe_wrong_kind, find_class
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,6 +216,24 @@ class Multilabel:
     def as_estimator(self, outputs):
         """Return a fitted classifier that predicts these outputs, for scorers."""
         return PredictedClasses(replace(self, is_sparse=False), outputs)
+
+    def choose_columns(self, outputs, target=None):
+        """Return the place (n,) of the target among the labels; of None, the most probable one."""
+        if target is None:
+            return outputs.argmax(axis=1)
+        return np.full(len(outputs), find_class(self.classes, target))
+
+    def explained(self, outputs, columns):
+        """Return the log-odds (B,) of one label of each text."""
+        return outputs.gather(1, columns.unsqueeze(1))[:, 0]
+
+    def name_column(self, column):
+        """Return the label."""
+        return self.classes[column]
+
+    def probability_of(self, number):
+        """Return the probability of these log-odds."""
+        return float(expit(number))
 
 
 def _probability_of_yes(probabilities, classes) -> np.ndarray:

@@ -85,6 +85,42 @@ class Task(Protocol):
     def as_estimator(self, outputs: np.ndarray) -> BaseEstimator:
         """Return a fitted estimator that predicts these outputs, for scorers."""
 
+    def choose_columns(self, outputs: np.ndarray, target=None) -> np.ndarray:
+        """Return which output (n,) of each text to explain: of this target, or as predicted.
+
+        Raises ValueError where there is no such target, or none that would be meant by None.
+        """
+
+    def explained(self, outputs: Tensor, columns: Tensor) -> Tensor:
+        """Return the numbers (B,) to explain, from the outputs (B, n_outputs).
+
+        Of classes and labels they are log-odds, log p - log(1 - p).
+        """
+
+    def name_column(self, column: int):
+        """Return what ``target`` calls an output: its label, or the column of y."""
+
+    def probability_of(self, number: float) -> float | None:
+        """Return the probability that belongs to an explained number; None of numbers."""
+
+
+def find_class(classes: np.ndarray, target) -> int:
+    """Return the place of a target among the classes.
+
+    Raises
+    ------
+    ValueError
+        If it is none of them.
+    """
+    labels = classes.tolist()
+    found = [k for k, label in enumerate(labels) if np.ndim(target) == 0 and label == target]
+    if not found:
+        raise ValueError(
+            f"target must be one of {labels[:20]}, or None for what is predicted; got "
+            f"{target!r:.60}."
+        )
+    return found[0]
+
 
 def describe_wrong_kind(name: str, kind: str, got: str) -> str:
     """Return what is wrong with labels of another kind than those that are known."""

@@ -1,6 +1,7 @@
 """Numbers: squared or absolute error of what is standardised."""
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -162,6 +163,31 @@ class Regression:
     def as_estimator(self, outputs):
         """Return a fitted regressor that predicts these outputs, for scorers."""
         return PredictedNumbers(self, outputs)
+
+    def choose_columns(self, outputs, target=None):
+        """Return the column (n,) of y that is meant, 0 where there is one only."""
+        if target is None and self.n_outputs == 1:
+            target = 0
+        is_whole = isinstance(target, Integral) and not isinstance(target, bool)
+        if not (is_whole and 0 <= target < self.n_outputs):
+            raise ValueError(
+                "target must be the number of a column of y, from 0 to "
+                f"{self.n_outputs - 1}; got {target!r:.60}."
+            )
+        return np.full(len(outputs), int(target))
+
+    def explained(self, outputs, columns):
+        """Return the predicted number (B,) of one column of each text."""
+        numbers = outputs * outputs.new_tensor(self.scale) + outputs.new_tensor(self.mean)
+        return numbers.gather(1, columns.unsqueeze(1))[:, 0]
+
+    def name_column(self, column):
+        """Return the column."""
+        return int(column)
+
+    def probability_of(self, number):
+        """Return None: numbers have no probability."""
+        return None
 
 
 def as_columns(numbers: np.ndarray) -> np.ndarray:

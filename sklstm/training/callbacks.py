@@ -69,7 +69,7 @@ def build_callbacks(
     if settings.lr_schedule is not None:
         schedule = Schedule(settings.lr_schedule, n_epochs * n_batches)
         callbacks["schedule"] = LRScheduler("LambdaLR", lr_lambda=schedule, step_every="batch")
-    callbacks["weights"] = WeightAveraging(settings.ema)
+    callbacks |= {"rate": LearningRate(), "weights": WeightAveraging(settings.ema)}
     if n_stages > 1:
         callbacks["unfreezing"] = Unfreezing()
     if scoring is not None:
@@ -130,6 +130,15 @@ class GradientClipping(Callback):
         grads = [grad._values() if grad.is_sparse else grad for grad in grads]
         norm = torch.stack(torch._foreach_norm(grads)).norm()
         torch._foreach_mul_(grads, (self.max_norm / (norm + 1e-6)).clamp(max=1.0))
+
+
+class LearningRate(Callback):
+    """Records the learning rate that an epoch ends with, the highest of all weights."""
+
+    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """Record it as ``lr``."""
+        rates = [float(group["lr"]) for group in net.optimizer_.param_groups]
+        net.history.record("lr", max(rates))
 
 
 class WeightAveraging(Callback):

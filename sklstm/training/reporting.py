@@ -16,7 +16,7 @@ from sklstm.training.trained import Trained
 
 LOGGER = logging.getLogger("sklstm")
 # What skorch and our own callbacks record for themselves.
-_INTERNAL = ("epoch", "dur", "batches", "train_batch_count", "valid_batch_count", "complete")
+_INTERNAL = ("epoch", "dur", "lr", "batches", "train_batch_count", "valid_batch_count", "complete")
 _WIDTH = 10
 
 

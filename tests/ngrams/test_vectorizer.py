@@ -5,8 +5,9 @@ import pickle
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn import config_context
 from sklearn.base import clone
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from sklstm import SequenceVectorizer
@@ -102,7 +103,7 @@ def test_of_a_very_long_token_both_ends_are_read():
     new = [f"{'ab' * 50}{'xy' * n}{'cd' * 50}" for n in (0, 1, 1_000, 100_000)]
     whole, *cut = vectorizer.transform(new).toarray()
     assert all((features == cut[0]).all() for features in cut)
-    names = vectorizer.cutter_.get_feature_names_out().tolist()
+    names = list(vectorizer.pieces_)
     of_pieces = cut[0][-len(names) :]
     assert of_pieces[names.index("ab")] > 0 and of_pieces[names.index("cd")] > 0
     assert of_pieces[names.index("xy")] == 0
@@ -111,4 +112,23 @@ def test_of_a_very_long_token_both_ends_are_read():
 
 def test_the_pieces_of_a_long_token_are_few():
     token = "".join(np.random.default_rng(0).choice(list("abcdefghij"), size=1_000_000))
-    assert len(NgramVectorizer().fit([token]).cutter_.vocabulary_) < 1_000
+    assert len(NgramVectorizer().fit([token]).pieces_) < 1_000
+
+
+def test_a_pickle_of_an_earlier_version_is_read():
+    vectorizer = NgramVectorizer().fit(TEXTS)
+    state = vars(vectorizer).copy()
+    cutter, weights = CountVectorizer(), []
+    cutter.vocabulary_ = state.pop("pieces_")
+    for idf in state["idf_"]:
+        weights.append(TfidfTransformer())
+        weights[-1].idf_ = idf
+    again = NgramVectorizer.__new__(NgramVectorizer)
+    again.__setstate__(state | {"cutter_": cutter, "idf_": weights})
+    expected = vectorizer.transform(TEXTS).toarray()
+    np.testing.assert_array_equal(again.transform(TEXTS).toarray(), expected)
+
+
+def test_features_stay_sparse_where_frames_are_asked_for():
+    with config_context(transform_output="pandas"):
+        assert sparse.issparse(NgramVectorizer().fit(TEXTS).transform(TEXTS))
