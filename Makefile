@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-lowest lint docs clean
+.PHONY: demo test test-interop test-lowest lint docs clean
 
 demo: $(VENV)/.base                ## compare with four baselines on docstrings
 	@echo "Fits five models to 5,000 paragraphs of documentation: two to five minutes on two cores."
@@ -12,6 +12,9 @@ demo: $(VENV)/.base                ## compare with four baselines on docstrings
 
 test: $(VENV)/.test                ## all tests, doctests and coverage, a process a core
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term
+
+test-interop: $(VENV)/.interop     ## every block of docs/works_with.md, with the libraries it names
+	SKLSTM_INTEROP=1 $(BIN)/python -m pytest -m interop --numprocesses auto tests/test_pages.py tests/test_works_with.py
 
 test-lowest:                       ## all tests, with the lowest versions that pyproject.toml promises
 	.ci/lowest
@@ -35,9 +38,10 @@ COMPILED = setup.py sklstm/kernels/compiled.c sklstm/kernels/compiled_steps.h
 # A stamp a set of extras: installed anew when the requirements change.
 $(VENV)/.base: EXTRAS :=
 $(VENV)/.test: EXTRAS := [test]
+$(VENV)/.interop: EXTRAS := [interop,test]
 $(VENV)/.lint: EXTRAS := [lint]
 $(VENV)/.docs: EXTRAS := [docs]
-$(VENV)/.base $(VENV)/.test $(VENV)/.lint $(VENV)/.docs: pyproject.toml constraints.txt $(COMPILED)
+$(VENV)/.base $(VENV)/.test $(VENV)/.interop $(VENV)/.lint $(VENV)/.docs: pyproject.toml constraints.txt $(COMPILED)
 	@echo "Installs into $(VENV): a few minutes, once."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".$(EXTRAS)"

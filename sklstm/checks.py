@@ -34,8 +34,8 @@ def check_texts(X, *, name: str = "X", allow_empty: bool = False) -> list[str]:
     Parameters
     ----------
     X : iterable of str
-        A list, tuple, one-dimensional array, pandas or polars series, a table of one column, or
-        any other ordered iterable.
+        A list, tuple, one-dimensional array, pandas or polars series, a table of one column (also
+        as a list of rows), or any other ordered iterable.
     name : str
         What the messages call it.
     allow_empty : bool
@@ -49,6 +49,8 @@ def check_texts(X, *, name: str = "X", allow_empty: bool = False) -> list[str]:
         If X has several columns or, unless ``allow_empty``, no text.
     """
     texts = X if isinstance(X, list) else _as_list(X, name)
+    if texts and all(isinstance(row, list | tuple) and len(row) == 1 for row in texts):
+        texts = [row[0] for row in texts]
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             _refuse_element(text, position, name)

@@ -311,3 +311,17 @@ def _label_array(y, name: str) -> np.ndarray:
             f"for each label; got {labels.shape}. {_REMEDY_FOR_SETS}"
         )
     return labels
+
+
+def warn_of_swapped(texts: list[str], labels) -> None:
+    """Warn where X has fewer different values than y, and these are strings as well."""
+    if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "OU":
+        return
+    n_labels, n_texts = len(set(labels.tolist())), len(set(texts))
+    if n_texts < n_labels and n_labels > len(labels) / 2:
+        warnings.warn(
+            f"y has {n_labels} different labels for {len(labels)} texts, of which {n_texts} are "
+            "different. Are X and y swapped?",
+            UserWarning,
+            stacklevel=level_of_user(),
+        )

@@ -1,6 +1,7 @@
 """LSTMLanguageModel: what texts without labels say about a language."""
 
 import copy
+from functools import partial
 from operator import attrgetter
 
 import numpy as np
@@ -22,6 +23,7 @@ from sklstm.text.windows import TrainingWindows, add_both_boundaries
 from sklstm.text_estimator import TextEstimator
 from sklstm.training.fitting import Fitting
 from sklstm.training.settings import TrainingSettings
+from sklstm.training.sklearn_callbacks import SklearnCallbacks
 from sklstm.training.start import Fresh
 from sklstm.training.steps import NextToken
 
@@ -247,14 +249,17 @@ class LSTMLanguageModel(TextEstimator):
             if others is not None:
                 ids = _read_whole(vectorizer, [texts[k] for k in others])
                 validation = LanguageValidation(ids)
+            told = SklearnCallbacks(self, fitting.count_epochs(windows), texts, y)
             network = LSTMLanguageNetwork(
                 fitting.start.network_settings(),
                 n_ids=len(windows.counts),
                 generator=fitting.generator,
                 log_frequency=log_frequencies(windows.counts),
             )
-            trained = fitting.train(network, NextToken(), windows, validation)
+            last = told.watch_epochs(partial(fitting.model, vectorizer, network))
+            trained = fitting.train(network, NextToken(), windows, validation, last)
             self.model_ = fitting.model(vectorizer, network, trained)
+            told.end()
         return self
 
     def score(self, X, y=None):

@@ -1,6 +1,6 @@
 """What the estimators of texts do alike: the story of ``fit``, and what a model shows."""
 
-import warnings
+from functools import partial
 from numbers import Integral
 from operator import attrgetter
 
@@ -8,13 +8,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklstm.checks import (
-    check_same_length,
-    check_sample_weight,
-    check_texts,
-    fit_context,
-    level_of_user,
-)
+from sklstm.checks import check_same_length, check_sample_weight, check_texts, fit_context
+from sklstm.labels import warn_of_swapped
 from sklstm.model.attribution import explain
 from sklstm.model.persistence import load, save
 from sklstm.network.pooling import check_pooling
@@ -27,11 +22,12 @@ from sklstm.training.adversarial import choose_step
 from sklstm.training.fitting import Fitting
 from sklstm.training.loop import wrap_net
 from sklstm.training.settings import TrainingSettings
+from sklstm.training.sklearn_callbacks import CallbackSupportMixin, SklearnCallbacks
 from sklstm.training.start import find_start
 from sklstm.training.updating import update_blend
 
 
-class TextEstimator(BaseEstimator):
+class TextEstimator(CallbackSupportMixin, BaseEstimator):
     """An estimator of texts: its parameters, and what it has learnt as ``model_``.
 
     All other learnt attributes are properties of ``model_``. Subclasses document parameters and
@@ -231,35 +227,46 @@ class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextE
             If an argument or a parameter is not what it must be. An earlier fit stays as it was.
         """
         self._check_parameters()
+        X = check_texts(X)
         start = find_start(self, resume=self.warm_start)
         task, examples = self._read(X, y, sample_weight, start.task)
         held_out = self._read_validation(X_val, y_val, task)
         with Fitting(self, start, task) as fitting:
             everything, train, held_out = fitting.split(examples, held_out)
             vectorizer, batches = fitting.vectorize(train)
+            told = SklearnCallbacks(self, fitting.count_epochs(batches), X, y, sample_weight)
             validation = fitting.validate_by(held_out, vectorizer)
             member = fitting.fit_member(everything, train, validation, vectorizer)
             network = fitting.build_network(vectorizer)
-            trained = fitting.train(
-                network, choose_step(task, fitting.settings), batches, validation
-            )
+
+            def model_of(trained):
+                blend, _ = fitting.find_blend(network, member, validation)
+                return fitting.model(vectorizer, network, trained, blend=blend)
+
+            step, last = choose_step(task, fitting.settings), told.watch_epochs(model_of)
+            trained = fitting.train(network, step, batches, validation, last)
             blend = fitting.blend(network, member, validation)
             self.model_ = fitting.model(vectorizer, network, trained, blend=blend)
+            told.end()
         return self
 
     def _fit_one_pass(self, X, y, sample_weight, start, known):
         """Train one epoch: ``fit`` without held-out texts, which updates the n-grams."""
+        X = check_texts(X)
         task, examples = self._read(X, y, sample_weight, known)
         settings = TrainingSettings.of(self).for_one_pass()
         with Fitting(self, start, task, settings) as fitting:
             _, train, _ = fitting.split(examples)
             vectorizer, batches = fitting.vectorize(train)
+            told = SklearnCallbacks(self, fitting.count_epochs(batches), X, y, sample_weight)
             blend, precisions = update_blend(self, start, train, batches.texts, task, vectorizer)
             network = fitting.build_network(vectorizer)
-            trained = fitting.train(network, choose_step(task, fitting.settings), batches)
-            self.model_ = fitting.model(
-                vectorizer, network, trained, blend=blend, precisions=precisions
-            )
+            learnt = {"blend": blend, "precisions": precisions}
+            last = told.watch_epochs(partial(fitting.model, vectorizer, network, **learnt))
+            step = choose_step(task, fitting.settings)
+            trained = fitting.train(network, step, batches, last=last)
+            self.model_ = fitting.model(vectorizer, network, trained, **learnt)
+            told.end()
         return self
 
     def _check_partial_fit(self):
@@ -414,7 +421,7 @@ class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextE
     def _read(self, X, y, sample_weight, known: Task | None) -> tuple[Task, Examples]:
         """Return what y is, and the texts with their targets and weights."""
         texts, labels = self._check_pair(X, y, ("X", "y"))
-        _warn_of_swapped(texts, labels)
+        warn_of_swapped(texts, labels)
         weights = check_sample_weight(sample_weight, n_texts=len(texts))
         task = self._make_task(labels, weights, known)
         examples = Examples(texts, task.encode(labels), weights)
@@ -452,17 +459,3 @@ class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextE
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def _warn_of_swapped(texts, labels):
-    """Warn where X has fewer different values than y, and these are strings as well."""
-    if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "OU":
-        return
-    n_labels, n_texts = len(set(labels.tolist())), len(set(texts))
-    if n_texts < n_labels and n_labels > len(labels) / 2:
-        warnings.warn(
-            f"y has {n_labels} different labels for {len(labels)} texts, of which {n_texts} are "
-            "different. Are X and y swapped?",
-            UserWarning,
-            stacklevel=level_of_user(),
-        )

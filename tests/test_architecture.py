@@ -29,7 +29,7 @@ LAYER_OF = {name: number for number, layer in enumerate(LAYERS) for name in laye
 
 #: Packages that only these modules may import.
 DOORS = {
-    "skorch": {"training.loop", "training.callbacks"},
+    "skorch": {"training.loop", "training.callbacks", "training.sklearn_callbacks"},
     "safetensors": {"model.container"},
     "triton": {"kernels.triton_block", "kernels.triton_forward", "kernels.triton_backward"},
 }

@@ -67,6 +67,11 @@ NO_VECTORIZER = "Pass the raw texts: drop the TfidfVectorizer or CountVectorizer
             "callable analyzer to the vectorizer.",
         ),
         (
+            [["a"], [None]],
+            TypeError,
+            'X[1] must be a str; got None. Replace missing texts by "" first.',
+        ),
+        (
             ["a", object],
             TypeError,
             "X[1] must be a str; got type (<class 'object'>). Pass one str for each text.",
@@ -109,6 +114,12 @@ def test_what_are_not_texts(X, error, sentence):
     with pytest.raises(error) as caught:
         check_texts(X)
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("table", [[["a"], ["b"]], [("a",), ("b",)], (["a"], ["b"])], ids=str)
+def test_rows_of_one_column_are_texts(table):
+    """River gives such lists, as scikit-learn's own estimators take lists of rows."""
+    assert check_texts(table) == ["a", "b"]
 
 
 def test_texts_of_any_kind_are_data():

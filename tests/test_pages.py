@@ -1,5 +1,8 @@
 """The code of the pages runs as it is printed, each block by itself."""
 
+import ast
+import importlib.util
+import os
 import re
 import sys
 import types
@@ -12,6 +15,13 @@ from sklstm.training import schedule
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/index.md", "docs/user_guide.md", "docs/files.md")
+#: The page whose blocks need the extra of its name; their packages warn of each other.
+INTEROP = "docs/works_with.md"
+OF_INTEROP = (
+    pytest.mark.interop,
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.filterwarnings("error:::sklstm"),
+)
 #: Packages that the tests do not install; what the page says of them is in test_plain_state.py.
 FOREIGN = ("skops",)
 #: What is long, and shorter in the test: workers have their own idea of how long a fit is.
@@ -25,13 +35,29 @@ PART = re.compile(
 def read_blocks():
     """Return each block of Python, with its page and heading as the test's name."""
     blocks = []
-    for page in PAGES:
-        heading = page
+    for page in (*PAGES, INTEROP):
+        heading, foreign, marks = page, FOREIGN, ()
+        if page == INTEROP:
+            foreign, marks = (), OF_INTEROP
         for part in PART.finditer((ROOT / page).read_text(encoding="utf-8")):
-            heading = part["heading"] or heading
-            if part["code"] and not any(f"import {name}" in part["code"] for name in FOREIGN):
-                blocks.append(pytest.param(part["code"], id=f"{Path(page).stem}-{heading}"))
+            heading, code = part["heading"] or heading, part["code"]
+            if code and not any(f"import {name}" in code for name in foreign):
+                blocks.append(pytest.param(code, id=f"{Path(page).stem}-{heading}", marks=marks))
     return blocks
+
+
+def find_missing(code):
+    """Return the packages that a block imports and that are not installed."""
+    nodes = list(ast.walk(ast.parse(code)))
+    names = [alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names]
+    names += [n.module for n in nodes if isinstance(n, ast.ImportFrom)]
+    if "ProgressBar" in code:
+        names.append("rich")
+    packages = {name.split(".")[0] for name in names}
+    missing = {name for name in packages if importlib.util.find_spec(name) is None}
+    if "sklearn.callback" in names and importlib.util.find_spec("sklearn.callback") is None:
+        missing.add("scikit-learn 1.9")
+    return sorted(missing)
 
 
 @pytest.fixture
@@ -57,7 +83,10 @@ def test_there_are_blocks():
 
 @pytest.mark.parametrize("code", read_blocks())
 @pytest.mark.usefixtures("small_and_short")
-def test_block_runs(code, monkeypatch):
+def test_block_runs(code, request, monkeypatch):
+    if request.node.get_closest_marker("interop") and "SKLSTM_INTEROP" not in os.environ:
+        if missing := find_missing(code):
+            pytest.skip(f'needs {", ".join(missing)}: pip install -e ".[interop]"')
     for long, short in SHORTER.items():
         code = code.replace(long, short)
     # As a module, since the functions of a script can be pickled.

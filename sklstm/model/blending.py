@@ -64,6 +64,27 @@ def expect_weights(blend, member) -> tuple[float, float]:
     return WITH_NGRAMS if isinstance(blend, str) else EQUAL
 
 
+def blend_by_validation(
+    task: Task,
+    network,
+    fitted: tuple[object, np.ndarray | None],  # the member and its outputs, as it was fitted
+    validation,  # None: no text says how good each of them is
+    *,
+    expected: tuple[float, float],
+) -> tuple[Blend, np.ndarray | None]:
+    """Return a network and a member as a blend, and the network's outputs for the held-out texts.
+
+    These outputs are None without such texts.
+    """
+    member, of_member = fitted
+    if validation is None:
+        return Blend(1.0, expected, member), None
+    outputs, examples = validation.outputs(network), validation.examples
+    targets, weights = examples.targets, examples.weights
+    found = fit_blend(task, outputs, of_member, targets, weights, expected=expected)
+    return Blend(*found, member), outputs
+
+
 def fit_blend(
     task: Task,
     outputs: np.ndarray,  # (n_texts, n_outputs) of the network

@@ -1,6 +1,7 @@
 """The member of a blend: an estimator of raw texts that is pooled with the network."""
 
-from contextlib import contextmanager
+import sys
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import numpy as np
@@ -97,7 +98,7 @@ def _one_error(estimator, task: Task):
     """Turn what a fit raises into one sentence."""
     try:
         # The weights are passed by their names, whatever the user's own code is routed by.
-        with config_context(enable_metadata_routing=False):
+        with config_context(enable_metadata_routing=False), _no_autologging():
             yield
     except (TypeError, ValueError) as error:
         raise ValueError(
@@ -106,6 +107,12 @@ def _one_error(estimator, task: Task):
             f"{str(error).partition(chr(10))[0]!r} from {type(estimator).__name__}. Give another "
             "one, or blend=None."
         ) from error
+
+
+def _no_autologging():
+    """Keep MLflow's autologging, where it is loaded, from taking the member for the model."""
+    mlflow = sys.modules.get("mlflow.utils.autologging_utils")
+    return nullcontext() if mlflow is None else mlflow.disable_autologging()
 
 
 def ask_member(member, texts: list[str], task: Task) -> np.ndarray:

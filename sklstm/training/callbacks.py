@@ -33,6 +33,7 @@ def build_callbacks(
     n_epochs: int,
     n_stages: int = 1,
     validation=None,
+    last: list[tuple[str, Callback]] = (),
 ) -> list[tuple[str, Callback]]:
     """Return the callbacks of a training.
 
@@ -49,6 +50,8 @@ def build_callbacks(
         In how many epochs the network unfreezes; 1 is all at once.
     validation : Validation, LanguageValidation or None
         Evaluates the network after each epoch.
+    last : list of (str, Callback)
+        What is called after all others, by its name.
 
     Raises
     ------
@@ -81,7 +84,9 @@ def build_callbacks(
                 threshold_mode="abs",
             )
     ours = [(PREFIX + name, callback) for name, callback in callbacks.items()]
-    return [*ours, *_copy_users(settings.callbacks or []), *_printing(settings.verbose, n_batches)]
+    last = [(PREFIX + name, callback) for name, callback in last]
+    shown = _printing(settings.verbose, n_batches)
+    return [*ours, *_copy_users(settings.callbacks or []), *shown, *last]
 
 
 def _copy_users(callbacks: list) -> list:

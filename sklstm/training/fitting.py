@@ -3,7 +3,7 @@
 import numpy as np
 from torch import nn
 
-from sklstm.model.blending import Blend, expect_weights, fit_blend
+from sklstm.model.blending import Blend, blend_by_validation, expect_weights
 from sklstm.model.text_model import TextModel
 from sklstm.model.validation import Validation
 from sklstm.network.precision import check_precision, resolve_device
@@ -53,7 +53,7 @@ class Fitting:
         check_precision(estimator.precision, self.device)
         self.n_stages = start.count_stages() if self.settings.gradual_unfreezing else 1
         self.rng, self.generator = start.generators()
-        self.interrupted, self.report = False, Report(self.settings.verbose)
+        self.report, self.moments, self.interrupted = Report(self.settings.verbose), {}, False
 
     def __enter__(self):
         return self
@@ -122,43 +122,45 @@ class Fitting:
         self.start.load_into(network)
         return network
 
-    def train(self, network: nn.Module, step, batches, validation=None) -> Trained:
+    def count_epochs(self, batches) -> int:
+        """Return the most epochs that there will be."""
+        settings, counts = self.settings, {"n_batches": len(batches), "n_stages": self.n_stages}
+        return count_epochs(settings.max_epochs, min_epochs=settings.min_epochs, **counts)
+
+    def train(self, network: nn.Module, step, batches, validation=None, last=()) -> Trained:
         """Train the network in place; return what the training leaves apart from its weights."""
-        settings, continues = self.settings, self.settings.continues
-        counts = {"n_batches": len(batches), "n_stages": self.n_stages}
-        n_epochs = count_epochs(settings.max_epochs, min_epochs=settings.min_epochs, **counts)
+        settings, n_epochs = self.settings, self.count_epochs(batches)
+        counts = {"n_batches": len(batches), "n_stages": self.n_stages, "n_epochs": n_epochs}
         net = build_net(
             network,
             step,
             settings,
             device=self.device,
-            callbacks=build_callbacks(settings, n_epochs=n_epochs, validation=validation, **counts),
-            history=self.start.history if continues else [],
+            callbacks=build_callbacks(settings, validation=validation, last=last, **counts),
+            history=self.start.history if settings.continues else [],
             moments=self.start.moments,
         )
         self.report.begin(len(batches), n_epochs, validation)
         trained = train(net, batches, n_epochs=n_epochs)
         self.report.end(trained, n_epochs, validation, keeps_best=settings.keeps_best)
-        self.moments = read_moments(net) if continues else {}
+        self.moments = read_moments(net) if settings.continues else {}
         self.interrupted = trained.interrupted
         return trained
 
+    def find_blend(self, network: LSTMTextNetwork, fitted, validation: Validation | None):
+        """Return the best blend, and the outputs of the network for the validation texts."""
+        expected = expect_weights(self.estimator.blend, fitted[0])
+        held_out = validation if self.estimator.calibrate else None
+        return blend_by_validation(self.task, network, fitted, held_out, expected=expected)
+
     def blend(self, network: LSTMTextNetwork, fitted, validation: Validation | None) -> Blend:
         """Return the blend of the network with the ensemble member that ``fit_member`` returned."""
-        member, of_member = fitted
-        expected = expect_weights(self.estimator.blend, member)
-        unknown = Blend(1.0, expected, member)
-        if validation is None or not self.estimator.calibrate:
-            return unknown
         try:
-            outputs, examples = validation.outputs(network), validation.examples
-            of_both, targets = (outputs, of_member), (examples.targets, examples.weights)
-            found = fit_blend(self.task, *of_both, *targets, expected=expected)
+            blend, outputs = self.find_blend(network, fitted, validation)
         except KeyboardInterrupt:
             self.interrupted = True
-            return unknown
-        blend = Blend(*found, member)
-        self.report.blend(blend, outputs, of_member, validation)
+            return self.find_blend(network, fitted, None)[0]
+        self.report.blend(blend, outputs, fitted[1], validation)
         return blend
 
     def model(self, vectorizer, network: nn.Module, trained: Trained, **parts) -> TextModel:

@@ -18,7 +18,7 @@ from sklstm.training.callbacks import PREFIX
 from sklstm.training.fine_tuning import list_rates
 from sklstm.training.optimizer import LazyAdamW
 from sklstm.training.settings import TrainingSettings
-from sklstm.training.trained import Trained, TrainingStopped
+from sklstm.training.trained import LastEpoch, Trained, TrainingStopped
 
 #: The optimiser's moments, by the name of the weight they belong to.
 Moments = dict[str, dict[str, Tensor]]
@@ -80,6 +80,8 @@ class TextNet(NeuralNet):
             except KeyboardInterrupt as request:
                 if method_name != "on_epoch_end" or not _raised_in_skorch(request):
                     raise
+                stop = request
+            except LastEpoch as request:
                 stop = request
         if method_name == "on_epoch_end":
             self.history.record("complete", True)

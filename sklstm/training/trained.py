@@ -7,6 +7,10 @@ class TrainingStopped(Exception):
     """A callback has ended the training."""
 
 
+class LastEpoch(TrainingStopped):
+    """A callback wants no more epochs; the present one counts, and other callbacks see its end."""
+
+
 class Trained(NamedTuple):
     """What a training leaves, apart from the weights."""
 

@@ -1,11 +1,16 @@
 """The ensemble member: what it is fitted to, and how much it weighs in the prediction."""
 
+import sys
+import types
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import sklearn
 import torch
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import StackingClassifier, VotingClassifier
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
@@ -328,3 +333,29 @@ def test_texts_of_an_estimator_of_the_users_are_read_twice():
     expected = fit_member(unfitted, train, task).predict_log_proba(held_out.texts)
     np.testing.assert_allclose(outputs, expected)
     assert member[-1].class_count_.sum() == 60
+
+
+class Tracked(DummyClassifier):
+    """Notes at each fit whether MLflow would log it."""
+
+    def fit(self, X, y, sample_weight=None):
+        sys.modules["mlflow.utils.autologging_utils"].seen.append(
+            sys.modules["mlflow.utils.autologging_utils"].is_on
+        )
+        return super().fit(X, y, sample_weight)
+
+
+def test_mlflow_does_not_take_a_member_for_the_model(monkeypatch):
+    mlflow = types.ModuleType("mlflow.utils.autologging_utils")
+    mlflow.is_on, mlflow.seen = True, []
+
+    @contextmanager
+    def disable_autologging():
+        mlflow.is_on = False
+        yield
+        mlflow.is_on = True
+
+    mlflow.disable_autologging = disable_autologging
+    monkeypatch.setitem(sys.modules, mlflow.__name__, mlflow)
+    LSTMTextClassifier(**TINY | {"blend": Tracked(), "max_epochs": 1}).fit(TEXTS, LABELS)
+    assert mlflow.seen and not any(mlflow.seen) and mlflow.is_on

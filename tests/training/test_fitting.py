@@ -72,7 +72,7 @@ def test_moments_are_kept_for_a_call_that_follows_and_only_then(continues):
 @pytest.mark.parametrize("calibrate", [True, False])
 def test_the_blend_is_fitted_to_validation_texts_or_expected(calibrate, monkeypatch):
     monkeypatch.setattr(
-        "sklstm.training.fitting.fit_blend", lambda *_, expected: (3.0, expected[::-1])
+        "sklstm.model.blending.fit_blend", lambda *_, expected: (3.0, expected[::-1])
     )
     fitting = begin(blend="ngrams", calibrate=calibrate)
     everything, train, held_out = fitting.split(make_examples())
@@ -90,7 +90,7 @@ def test_a_blend_that_is_interrupted_is_the_expected_one(monkeypatch):
     def press(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sklstm.training.fitting.fit_blend", press)
+    monkeypatch.setattr("sklstm.model.blending.fit_blend", press)
     fitting = begin()
     everything, train, held_out = fitting.split(make_examples())
     vectorizer, _ = fitting.vectorize(train)

@@ -78,7 +78,7 @@ def test_ctrl_c_while_calibrating_keeps_the_training(tiny, monkeypatch):
     def press(*arguments, **others):
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr("sklstm.training.fitting.fit_blend", press)
+    monkeypatch.setattr("sklstm.model.blending.fit_blend", press)
     with pytest.warns(UserWarning, match="interrupted after 2 epochs"):
         tiny.set_params(max_epochs=2, batch_size=32).fit(*distinct())
     assert tiny.temperature_ == 1.0
