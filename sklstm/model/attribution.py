@@ -34,10 +34,10 @@ from sklstm.text.special_tokens import PADDING, UNKNOWN
 
 # Points of each piece of the path. Where a maximum passes from one token to another the gradient
 # jumps, so that more pieces help more than more points.
-N_POINTS = 8
+N_POINTS = 4
 # A piece is halved where its contributions do not add up to the difference of its ends: in units of
 # an output, of log-odds or of a regressor's standard deviation of y.
-TOLERANCE = 1e-3
+TOLERANCE = 3e-3
 # In a piece this small what is left is a step: a text that repeats a word many times can take the
 # LSTM from one state to another within less than float32 can resolve.
 SMALLEST_PIECE = 2.0**-10
