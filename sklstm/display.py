@@ -121,6 +121,11 @@ class TrainingCurveDisplay:
         -------
         display : TrainingCurveDisplay
             This object.
+
+        Raises
+        ------
+        ValueError
+            If ``ax`` is not one of a grid, as ``plt.subplots()`` makes it.
         """
         _import_matplotlib(type(self))
         from matplotlib.ticker import MaxNLocator
@@ -136,7 +141,7 @@ class TrainingCurveDisplay:
         for axis, (title, curves) in zip(self.axes_, panels.items(), strict=True):
             self._draw(axis, curves)
             axis.set_ylabel(title)
-        self.ax_.legend(loc="upper right")
+        self.ax_.legend(fontsize="small")
         last = self.axes_[-1]
         last.set_xlabel("epoch")
         last.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -157,7 +162,7 @@ class TrainingCurveDisplay:
             label = f"best epoch: {self.best_epoch_}" if axis is self.ax_ else None
             axis.axvline(self.best_epoch_, color=GREY, linestyle=":", label=label)
         if len(curves) > 1:
-            axis.legend(loc="upper right")
+            axis.legend(fontsize="small")
 
 
 class TokenAttributionDisplay:
@@ -306,8 +311,14 @@ def _divide(ax, heights):
             len(heights), sharex=True, height_ratios=heights, figsize=size, layout="constrained"
         )
         return figure, np.atleast_1d(axes)
+    place = ax.get_subplotspec()
+    if place is None:
+        raise ValueError(
+            "ax must be one of a grid, which panels can divide, as plt.subplots() makes it; got "
+            "one at a place of its own."
+        )
     ax.set_axis_off()
-    grid = ax.get_subplotspec().subgridspec(len(heights), 1, height_ratios=heights)
+    grid = place.subgridspec(len(heights), 1, height_ratios=heights)
     axes = [ax.figure.add_subplot(grid[0])]
     axes += [ax.figure.add_subplot(cell, sharex=axes[0]) for cell in list(grid)[1:]]
     for axis in axes[:-1]:
@@ -326,7 +337,8 @@ def _find_best(history: list[dict]) -> int | None:
 def _describe(explanation) -> str:
     if explanation.probability is None:
         return f"prediction {explanation.value:.4g}, base {explanation.base:.4g}"
-    return f"{_shorten(str(explanation.target))}: probability {explanation.probability:.3f}"
+    # A target at the beginning could turn the direction of the whole line.
+    return f"probability {explanation.probability:.3f} of {_shorten(str(explanation.target))}"
 
 
 def _shorten(text: str) -> str:

@@ -8,20 +8,19 @@ Sizes: ``n`` texts, ``T`` steps, ``B`` rows of a batch, each a text at a point o
 """
 
 import copy
-import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sklstm.checks import level_of_user
 from sklstm.kernels.memory import reused_memory
 from sklstm.kernels.transfer import send
 from sklstm.model.blending import pool
 from sklstm.model.explanation import Explanation, add_sentences
-from sklstm.model.prediction import compute_outputs, evaluating
+from sklstm.model.prediction import evaluating
 from sklstm.model.text_model import TextModel
 from sklstm.network.encoder import Embedded
 from sklstm.network.sentences import find_sentences
@@ -33,12 +32,15 @@ from sklstm.text.reading import shorten
 from sklstm.text.sentences import ID_BITS, ID_MASK
 from sklstm.text.special_tokens import PADDING, UNKNOWN
 
-# Points of the path at first, and most of them. Texts whose contributions do not add up are
-# computed anew with twice as many.
-FEWEST_POINTS, MOST_POINTS = 8, 512
-# How far the sum of the contributions may be from what is explained, in units of an output: of
-# log-odds, or of a regressor's standard deviation of y.
-TOLERANCE = 5e-3
+# Points of each piece of the path. Where a maximum passes from one token to another the gradient
+# jumps, so that more pieces help more than more points.
+N_POINTS = 4
+# A piece is halved where its contributions do not add up to the difference of its ends: in units of
+# an output, of log-odds or of a regressor's standard deviation of y.
+TOLERANCE = 3e-3
+# In a piece this small what is left is a step: a text that repeats a word many times can take the
+# LSTM from one state to another within less than float32 can resolve.
+SMALLEST_PIECE = 2.0**-10
 # Steps of a batch, padding included, and texts that are read at a time.
 STEPS_PER_BATCH = 2**13
 TEXTS_PER_CHUNK = 2**9
@@ -84,7 +86,7 @@ class Found(NamedTuple):
     """What integrated gradients find of some texts."""
 
     columns: np.ndarray  # (n,) which output is explained
-    values: np.ndarray  # (n,) what is explained
+    values: np.ndarray  # (n,) what is explained, as it is predicted
     bases: np.ndarray  # (n,) the same at the beginning of the path
     network: list[np.ndarray]  # of each text (n_ids,)
     ngrams: list[np.ndarray] | None  # of each text (n_tokens,); None without a member
@@ -95,23 +97,31 @@ def attribute(model: TextModel, member, texts: list[str], target=None) -> Found:
     outputs = model.outputs(texts)
     columns = model.task.choose_columns(outputs, target)
     path = Path(model, member, texts, columns)
-    values, bases = path.explained(outputs), path.explained(path.first_outputs())
-    tolerance = TOLERANCE * path.units()
-    left, n_points = np.arange(len(texts)), FEWEST_POINTS
-    while len(left) and n_points <= MOST_POINTS:
-        path.integrate(left, n_points)
-        errors = np.abs(bases + path.add_up() - values)
-        left = left[~(errors <= tolerance)[left]]
-        n_points *= 2
-    if len(left):
-        warnings.warn(
-            f"The attributions of {len(left)} texts do not add up to what they explain; the "
-            f"largest error is {errors[left].max():.2g}, of the text {texts[left[0]]!r:.40}. "
-            "Explain with precision='float32'.",
-            RuntimeWarning,
-            stacklevel=level_of_user(),
-        )
+    values, units = path.explained(outputs), path.units()
+    # Computed as the pieces between are: in float32, also where a prediction is in bfloat16.
+    zeros, ones, every = np.zeros(len(texts)), np.ones(len(texts)), np.arange(len(texts))
+    # Users may call this where torch is to record no gradients.
+    with torch.inference_mode(False), evaluating(model.network), reused_memory():
+        bases, ends = path.explain_at(every, zeros), path.explain_at(every, ones)
+        pieces = Pieces(every, zeros, ones, bases, ends)
+        while len(pieces.texts):
+            wrong = path.integrate(pieces, tolerance=TOLERANCE * units)
+            pieces = path.halve(pieces.take(wrong))
     return Found(columns, values, bases, *path.collect(texts))
+
+
+class Pieces(NamedTuple):
+    """Pieces of the paths of texts, and what is explained at their ends."""
+
+    texts: np.ndarray  # (P,) the text of each
+    begin: np.ndarray  # (P,) from 0 to 1
+    end: np.ndarray  # (P,)
+    at_begin: np.ndarray  # (P,)
+    at_end: np.ndarray  # (P,)
+
+    def take(self, rows: np.ndarray) -> "Pieces":
+        """Return some of the pieces."""
+        return Pieces(*(field[rows] for field in self))
 
 
 class Path:
@@ -130,7 +140,7 @@ class Path:
     """
 
     def __init__(self, model: TextModel, member, texts: list[str], columns: np.ndarray):
-        self.network, self.task, self.blend = model.network, model.task, model.blend
+        self.network, self.task, self.blend = _in_float32(model.network), model.task, model.blend
         self.member, self.columns = member, columns
         self.ids = model.encode(texts)
         self.features = [] if member is None else member.read(texts)
@@ -151,36 +161,61 @@ class Path:
         np.put_along_axis(ones, self.columns[:, None], 1.0, axis=1)
         return self.explained(ones) - self.explained(zeros)
 
-    def first_outputs(self) -> np.ndarray:
-        """Return the outputs (n, C) of network and member at the beginning of the path."""
-        unknown = RaggedIds((self.ids.ids & ~ID_MASK) | UNKNOWN, self.ids.offsets)
-        outputs = torch.from_numpy(compute_outputs(self.network, unknown))
-        return self._blend(outputs, [torch.zeros(p.shape).double() for p in self.products]).numpy()
+    def integrate(self, pieces: Pieces, *, tolerance: np.ndarray) -> np.ndarray:
+        """Add the contributions of pieces; return which (k,) are too wrong, and not added.
 
-    def integrate(self, rows: np.ndarray, n_points: int) -> None:
-        """Replace the sums of some texts by those of Gauss-Legendre quadrature."""
-        for row in rows:
-            self.of_ids[self.ids.offsets[row] : self.ids.offsets[row + 1]] = 0.0
-        for slopes in self.slopes:
-            slopes[rows] = 0.0
-        points, weights = np.polynomial.legendre.leggauss(n_points)
-        points, weights = (points + 1) / 2, weights / 2
-        # By hand, since users may call this where torch records no gradients.
-        with (
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            evaluating(self.network),
-            reused_memory(),
-        ):
-            for texts, numbers in _batches(self.ids.lengths, rows, n_points):
-                self._add(texts, points[numbers], weights[numbers])
+        By Gauss-Legendre quadrature on each piece; ``tolerance`` (n,) is that of the texts.
+        """
+        points, weights = np.polynomial.legendre.leggauss(N_POINTS)
+        widths = pieces.end - pieces.begin
+        points = pieces.begin[:, None] + widths[:, None] * (points + 1) / 2
+        weights = widths[:, None] * weights / 2
+        lengths = self.ids.lengths[pieces.texts]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        of_ids = np.zeros(offsets[-1])
+        slopes = [np.zeros((len(lengths), total.shape[1])) for total in self.slopes]
+        for rows, numbers in _batches(lengths, N_POINTS):
+            at = points[rows, numbers]
+            found = self._differentiate(pieces.texts[rows], at)
+            step = np.arange(len(found[0]))[:, None]
+            live = step < lengths[rows]
+            share = weights[rows, numbers]
+            np.add.at(of_ids, (offsets[rows] + step)[live], (found[0] * share)[live])
+            for total, own in zip(slopes, found[1:], strict=True):
+                np.add.at(total, rows, own * share[:, None])
+        sums = np.add.reduceat(of_ids, offsets[:-1])
+        for own, products in zip(slopes, self.products, strict=True):
+            sums += (own * products[pieces.texts]).sum(axis=1)
+        missing = pieces.at_end - pieces.at_begin - sums
+        is_right = np.abs(missing) <= tolerance[pieces.texts]
+        is_step = ~is_right & (widths <= SMALLEST_PIECE)
+        for row in np.flatnonzero(is_right | is_step):
+            text = pieces.texts[row]
+            of_piece = of_ids[offsets[row] : offsets[row + 1]]
+            if is_step[row]:
+                of_piece += divide_step(missing[row], of_piece)
+            self.of_ids[self.ids.offsets[text] : self.ids.offsets[text + 1]] += of_piece
+            for total, own in zip(self.slopes, slopes, strict=True):
+                total[text] += own[row]
+        return np.flatnonzero(~(is_right | is_step))
 
-    def add_up(self) -> np.ndarray:
-        """Return the sum of the contributions to each text, (n,)."""
-        sums = np.add.reduceat(self.of_ids, self.ids.offsets[:-1])
-        for slopes, products in zip(self.slopes, self.products, strict=True):
-            sums += (slopes * products).sum(axis=1)
-        return sums
+    def halve(self, pieces: Pieces) -> Pieces:
+        """Return both halves of each piece."""
+        texts, begin, end, at_begin, at_end = pieces
+        middle = (begin + end) / 2
+        at_middle = self.explain_at(texts, middle)
+        first = Pieces(texts, begin, middle, at_begin, at_middle)
+        second = Pieces(texts, middle, end, at_middle, at_end)
+        return Pieces(*map(np.concatenate, zip(first, second, strict=True)))
+
+    @torch.no_grad()
+    def explain_at(self, texts: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Return what is explained (P,) at points (P,) of the paths of texts (P,)."""
+        result = np.empty(len(texts))
+        for rows, _ in _batches(self.ids.lengths[texts], 1):
+            explained, *_ = self._explain_batch(texts[rows], points[rows])
+            result[rows] = explained.numpy()
+        return result
 
     def collect(self, texts: list[str]) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
         """Return the contributions of the ids and, through n-grams, of the tokens of each text."""
@@ -190,28 +225,28 @@ class Path:
         shares = self.member.share_out(self.features, self.slopes)
         return of_ids, spread_over_tokens(self.member.ngrams, texts, shares)
 
-    def _add(self, texts, points, weights) -> None:
-        """Add the gradients of rows, each one point of a text, to the sums."""
+    def _differentiate(self, texts, points) -> list[np.ndarray]:
+        """Return contributions per unit of path (T, B), and slopes (B, R) of each linear model."""
+        with torch.enable_grad():
+            explained, way, vectors, products = self._explain_batch(texts, points)
+        grad, *slopes = torch.autograd.grad(explained.sum(), [vectors, *products])
+        of_steps = (grad * way).sum(dim=2).cpu().double()
+        return [of_steps.numpy(), *(slope.numpy() for slope in slopes)]
+
+    def _explain_batch(self, texts, points):
+        """Return what is explained (B,) at points of texts, and what it is computed from."""
         ids, lengths = self.ids.pad(texts)
-        start, way = self._embed(send(ids, self.device))
-        at = start.new_tensor(points)
-        vectors = (start + at[:, None] * way).requires_grad_()
+        ids = send(ids, self.device)
+        start, way = self._embed(ids)
+        vectors = (start + start.new_tensor(points)[:, None] * way).requires_grad_()
         products = [
             torch.from_numpy(product[texts] * points[:, None]).requires_grad_()
             for product in self.products
         ]
-        pooled = self.network.read(Embedded(vectors), send(ids, self.device), lengths)
-        outputs = self.network.classify(pooled).cpu().double()
-        explained = self.task.explained(
-            self._blend(outputs, products), torch.from_numpy(self.columns[texts])
-        )
-        grad, *slopes = torch.autograd.grad(explained.sum(), [vectors, *products])
-        found = (grad * way).sum(dim=2).detach().cpu().double().numpy() * weights
-        step = np.arange(len(found))[:, None]
-        live = step < self.ids.lengths[texts]
-        np.add.at(self.of_ids, (self.ids.offsets[texts] + step)[live], found[live])
-        for total, slope in zip(self.slopes, slopes, strict=True):
-            np.add.at(total, texts, slope.numpy() * weights[:, None])
+        pooled = self.network.read(Embedded(vectors), ids, lengths)
+        outputs = self._blend(self.network.classify(pooled).cpu().double(), products)
+        explained = self.task.explained(outputs, torch.from_numpy(self.columns[texts]))
+        return explained, way, vectors, products
 
     @torch.no_grad()
     def _embed(self, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -229,16 +264,30 @@ class Path:
         return pool(parts, self.blend.weights[: len(parts)])
 
 
-def _batches(
-    lengths: np.ndarray, rows: np.ndarray, n_points: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield texts and numbers of points, both (B,): all points of long texts first."""
-    order = rows[np.argsort(-lengths[rows], kind="stable")]
-    texts, points = np.repeat(order, n_points), np.tile(np.arange(n_points), len(order))
+def _in_float32(network):
+    """Return a network of the same weights that computes in float32, so that sums are exact."""
+    twin = copy.copy(network)
+    twin.settings = replace(network.settings, precision="float32")
+    return twin
+
+
+def divide_step(height: float, contributions: np.ndarray) -> np.ndarray:
+    """Return a step of what is explained, divided by the sizes of the contributions at its foot.
+
+    Right before and behind a step the gradient points to the inputs that move it.
+    """
+    sizes = np.abs(contributions)
+    return height * (sizes / sizes.sum() if sizes.any() else np.full(len(sizes), 1 / len(sizes)))
+
+
+def _batches(lengths: np.ndarray, n_points: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield rows and numbers of points, both (B,): all points of each row, the longest first."""
+    order = np.argsort(-lengths, kind="stable")
+    rows, points = np.repeat(order, n_points), np.tile(np.arange(n_points), len(order))
     begin = 0
-    while begin < len(texts):
-        end = begin + max(1, STEPS_PER_BATCH // quantise(int(lengths[texts[begin]])))
-        yield texts[begin:end], points[begin:end]
+    while begin < len(rows):
+        end = begin + max(1, STEPS_PER_BATCH // quantise(int(lengths[rows[begin]])))
+        yield rows[begin:end], points[begin:end]
         begin = end
 
 

@@ -93,7 +93,7 @@ class Explanation:
     def _headline(self):
         if self.probability is None:
             return f"prediction {self.value:.4g}, base {self.base:.4g}"
-        return f"target {self.target!s:.60}, probability {self.probability:.3f}"
+        return f"probability {self.probability:.3f} of {self.target!s:.60}"
 
     def _repr_html_(self) -> str:
         """Return the text as HTML with its tokens highlighted; all of the text is escaped."""
