@@ -1,10 +1,10 @@
 """What the estimators of texts do alike: the story of ``fit``, and what a model shows."""
 
-import warnings
+from numbers import Real
 from operator import attrgetter
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklstm.checks import (
@@ -12,9 +12,11 @@ from sklstm.checks import (
     check_sample_weight,
     check_texts,
     fit_context,
-    level_of_user,
+    warn_of_swapped,
 )
 from sklstm.model.persistence import load, save
+from sklstm.model.validation import check_scoring
+from sklstm.names import NamedParameters
 from sklstm.network.pooling import check_pooling
 from sklstm.tasks.protocol import Task
 from sklstm.text.examples import Examples
@@ -28,7 +30,7 @@ from sklstm.training.start import find_start
 from sklstm.training.updating import update_blend
 
 
-class TextEstimator(BaseEstimator):
+class TextEstimator(NamedParameters, BaseEstimator):
     """An estimator of texts: its parameters, and what it has learnt as ``model_``.
 
     All other learnt attributes are properties of ``model_``. Subclasses document parameters and
@@ -37,6 +39,7 @@ class TextEstimator(BaseEstimator):
 
     #: The tasks that an estimator can have.
     tasks: tuple[type, ...] = ()
+    _parts = {"vectorizer": SequenceVectorizer}
     vectorizer_ = property(attrgetter("model_.vectorizer"), doc="The fitted vectorizer.")
     history_ = property(attrgetter("model_.history"), doc="What was recorded of each epoch.")
     loss_curve_ = property(attrgetter("model_.loss_curve"), doc="Training loss of each epoch.")
@@ -168,7 +171,7 @@ def load_estimator(path, kinds: dict, expected: str | None = None, *, trust_patt
     return estimator
 
 
-class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextEstimator):
+class LSTMTextEstimator(TransformerMixin, TextEstimator):
     """An estimator that learns from labelled texts; a subclass says what y is.
 
     It does so by two methods: ``_check_y(y, name)`` returns checked labels, and
@@ -325,20 +328,32 @@ class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextE
         model = self.model_
         return model.task, model.outputs(check_texts(X))
 
-    @property
-    def _n_features_out(self):
-        return self.model_.network.n_pooled
+    def get_feature_names_out(self, input_features=None):
+        """Return the names of the columns of ``transform``: pool and number, such as mean_17.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for pipelines.
+
+        Returns
+        -------
+        names : ndarray of str objects of shape (n_pooled,)
+        """
+        check_is_fitted(self)
+        return np.array(self.model_.network.name_features(), dtype=object)
 
     def _check_parameters(self):
         """Check all parameters."""
         self._validate_params()  # scikit-learn leaves it out from the second partial_fit on
         check_pooling(self.pooling)
         check_embeddings(self.embeddings)
+        check_scoring(self.scoring)
 
     def _read(self, X, y, sample_weight, known: Task | None) -> tuple[Task, Examples]:
         """Return what y is, and the texts with their targets and weights."""
         texts, labels = self._check_pair(X, y, ("X", "y"))
-        _warn_of_swapped(texts, labels)
+        warn_of_swapped(texts, labels)
         weights = check_sample_weight(sample_weight, n_texts=len(texts))
         task = self._make_task(labels, weights, known)
         examples = Examples(texts, task.encode(labels), weights)
@@ -361,9 +376,10 @@ class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextE
     def _read_validation(self, X_val, y_val, task):
         """Return the validation texts that were given, or None."""
         if (X_val is None) != (y_val is None):
+            share = " The share to hold out is validation_fraction." * isinstance(X_val, Real)
             raise ValueError(
                 "X_val and y_val must be given together; "
-                f"got {'X_val' if y_val is None else 'y_val'} only."
+                f"got {'X_val' if y_val is None else 'y_val'} only.{share}"
             )
         if X_val is None:
             return None
@@ -376,17 +392,3 @@ class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextE
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def _warn_of_swapped(texts, labels):
-    """Warn where X has fewer different values than y, and these are strings as well."""
-    if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "OU":
-        return
-    n_labels, n_texts = len(set(labels.tolist())), len(set(texts))
-    if n_texts < n_labels and n_labels > len(labels) / 2:
-        warnings.warn(
-            f"y has {n_labels} different labels for {len(labels)} texts, of which {n_texts} are "
-            "different. Are X and y swapped?",
-            UserWarning,
-            stacklevel=level_of_user(),
-        )

@@ -15,6 +15,7 @@ PACKAGE = Path(sklstm.__file__).parent
 #: From the bottom up. A module imports only from layers below its own, or from its own subpackage.
 LAYERS = [
     {"kernels", "checks", "datasets"},
+    {"names"},
     {"lstm", "text", "labels"},
     {"tasks"},
     {"network", "ngrams"},

@@ -8,6 +8,7 @@ from scipy import sparse
 
 from sklstm.checks import check_same_length, check_sample_weight, check_texts
 
+REPLACE = 'Replace them by "", in pandas by X.fillna(""), or leave their rows out.'
 NO_VECTORIZER = "Pass the raw texts: drop the TfidfVectorizer or CountVectorizer in front"
 
 
@@ -27,27 +28,27 @@ NO_VECTORIZER = "Pass the raw texts: drop the TfidfVectorizer or CountVectorizer
         (
             ["a", float("nan")],
             TypeError,
-            'X[1] must be a str; got float (nan). Replace missing texts by "" first.',
+            "X[1] must be a str; got float (nan), and 1 of 2 texts are missing. " + REPLACE,
         ),
         (
             ["a", "b", None],
             TypeError,
-            'X[2] must be a str; got None. Replace missing texts by "" first.',
+            "X[2] must be a str; got None, and 1 of 3 texts are missing. " + REPLACE,
         ),
         (
             pd.Series(["a", None], dtype="string"),
             TypeError,
-            'X[1] must be a str; got NAType (<NA>). Replace missing texts by "" first.',
+            "X[1] must be a str; got NAType (<NA>), and 1 of 2 texts are missing. " + REPLACE,
         ),
         (
             pd.Series(["a", float("nan")], dtype="str", index=[5, 9]),
             TypeError,
-            'X[1] must be a str; got float (nan). Replace missing texts by "" first.',
+            "X[1] must be a str; got float (nan), and 1 of 2 texts are missing. " + REPLACE,
         ),
         (
             pl.Series(["a", None]),
             TypeError,
-            'X[1] must be a str; got None. Replace missing texts by "" first.',
+            "X[1] must be a str; got None, and 1 of 2 texts are missing. " + REPLACE,
         ),
         (
             ["a", b"b"],

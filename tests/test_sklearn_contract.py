@@ -362,8 +362,10 @@ def test_features_for_another_estimator(tiny, texts, labels):
     assert model.fit(texts, labels).score(texts, labels) >= 0.8
     features = model[0].transform(texts)
     assert list(features.columns) == list(model[0].get_feature_names_out())
-    assert features.columns[0] == "lstmtextclassifier0"
+    assert features.columns[[0, -1]].tolist() == ["max_0", "embedding_mean_7"]
     assert features.shape == (len(texts), 2 * 16 + 8)
+    twice = LSTMTextClassifier(**TINY | {"pooling": ("mean", "last", "mean")}).fit(texts, labels)
+    assert len(set(twice.get_feature_names_out())) == 3 * 16 == twice.transform(texts).shape[1]
 
 
 def test_column_transformer_gives_the_text_column_to_the_classifier(tiny, texts, labels):

@@ -1,7 +1,7 @@
 """Sixty mistakes that users make: what each is answered, and whether that helps.
 
-Cause and cure of each were written down before its answer was seen. An answer is good if it names the cause,
-names the cure, and is one line of at most 320 characters.
+Cause and cure of each were written down before its answer was seen. An answer is good if it names
+the cause, names the cure, and is one line of at most 320 characters.
 
 python benchmarks/hostile/mistakes.py [--only TEXT] --json benchmarks/results/mistakes.json
 """

@@ -17,7 +17,8 @@ def check_arguments(n_texts, prompt, max_tokens, temperature):
         raise TypeError(f"prompt must be a str; got {type(prompt).__name__} ({prompt!r:.40}).")
     for name, number in (("n_texts", n_texts), ("max_tokens", max_tokens)):
         if not isinstance(number, numbers.Integral) or number < 1:
-            raise ValueError(f"{name} must be a whole number of 1 or more; got {number!r}.")
+            remedy = f" A prompt is given as prompt={number!r:.40}." * isinstance(number, str)
+            raise ValueError(f"{name} must be a whole number of 1 or more; got {number!r}.{remedy}")
     is_number = isinstance(temperature, numbers.Real) and not isinstance(temperature, bool)
     if not is_number or not 0 <= temperature < np.inf:
         raise ValueError(f"temperature must be a number of 0 or more; got {temperature!r}.")

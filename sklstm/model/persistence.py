@@ -198,7 +198,7 @@ def _checked(model) -> TextModel:
     """Return a model whose parts fit together."""
     if not isinstance(model, TextModel) or not isinstance(model.vectorizer, SequenceVectorizer):
         raise DamagedFile("one without a model")
-    n_ids = len(model.vectorizer.get_feature_names_out())
+    n_ids = len(model.vectorizer.tokens_)
     _require(n_ids == model.network.embedding.num_embeddings, "a vocabulary of another size")
     is_language_model = isinstance(model.network, LSTMLanguageNetwork)
     _require(isinstance(model.task, tuple(TASKS)) != is_language_model, "another task")

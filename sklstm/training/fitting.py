@@ -115,7 +115,7 @@ class Fitting:
         settings = self.start.network_settings()
         network = LSTMTextNetwork(
             settings,
-            n_ids=len(vectorizer.get_feature_names_out()),
+            n_ids=len(vectorizer.tokens_),
             n_outputs=self.task.n_outputs,
             generator=self.generator,
         )
