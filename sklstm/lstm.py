@@ -9,6 +9,7 @@ from sklstm.kernels import lstm_layer
 from sklstm.kernels.cells import CELLS, check_cell
 from sklstm.kernels.contract import Inputs
 from sklstm.kernels.dispatch import check_backend, gains_from_bfloat16, tabulate
+from sklstm.kernels.surroundings import own_defaults
 from sklstm.kernels.transfer import generator_on, send
 
 
@@ -180,6 +181,7 @@ class LSTM(nn.Module):
                 for gate, first in cell.first_bias.items():
                     parameter.chunk(len(cell.gates))[cell.gates.index(gate)].fill_(first)
 
+    @own_defaults()
     def forward(
         self,
         input: Tensor,  # (T, B, I), or (B, T, I) if batch_first
@@ -203,6 +205,7 @@ class LSTM(nn.Module):
             output = torch.where((step < send(lengths, x.device)).unsqueeze(2), output, 0.0)
         return output.transpose(0, 1) if self.batch_first else output, last
 
+    @own_defaults()
     def states(
         self,
         x: Tensor,  # (T, B, I), or (U, I) with an index
@@ -217,6 +220,7 @@ class LSTM(nn.Module):
         """
         return self._run(x, None, _own_lengths(lengths), index, tables, need_last=False)[0]
 
+    @own_defaults()
     @torch.no_grad()
     def tabulate(
         self,

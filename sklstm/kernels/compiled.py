@@ -27,6 +27,9 @@ RUNS_TOGETHER = False
 # Hidden sizes are rounded up to whole vectors of the widest kind; the added units stay 0.
 UNITS = 16
 
+#: That of ``compiled.c``, whose library must have it.
+VERSION = 1
+
 _INTEGER, _POINTER = ctypes.c_int64, ctypes.c_void_p
 
 
@@ -67,19 +70,35 @@ class Layer(ctypes.Structure):
     ]
 
 
-@cache
 def library() -> ctypes.CDLL | None:
-    """Return the compiled library, or None where there is none."""
-    for suffix in EXTENSION_SUFFIXES:
-        path = Path(__file__).parent / f"_compiled{suffix}"
-        if path.exists():
-            found = ctypes.CDLL(str(path))
-            found.sklstm_instructions.restype = _INTEGER
-            for function in (found.sklstm_forward, found.sklstm_backward):
-                function.argtypes = [ctypes.POINTER(Layer)]
-            found.sklstm_pack.argtypes = [ctypes.POINTER(Layer), _POINTER]
-            return found
-    return None
+    """Return the compiled library, or None where there is none that can be used."""
+    return _load()[0]
+
+
+@cache
+def _load() -> tuple[ctypes.CDLL | None, str | None]:
+    """Return the compiled library, and what is wrong with the file if it cannot be used.
+
+    A library that was built from other sources would read memory that is not there, so that it
+    must have our version.
+    """
+    paths = [Path(__file__).parent / f"_compiled{suffix}" for suffix in EXTENSION_SUFFIXES]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        return None, None
+    try:
+        found = ctypes.CDLL(str(path))
+        for name in ("sklstm_version", "sklstm_size_of_layer", "sklstm_instructions"):
+            getattr(found, name).restype = _INTEGER
+        for function in (found.sklstm_forward, found.sklstm_backward):
+            function.argtypes = [ctypes.POINTER(Layer)]
+        found.sklstm_pack.argtypes = [ctypes.POINTER(Layer), _POINTER]
+        theirs = found.sklstm_version(), found.sklstm_size_of_layer()
+    except (OSError, AttributeError) as error:  # no library of this system, or a function lacks
+        return None, f"{path.name} cannot be loaded: {str(error)[:200]}"
+    if theirs != (VERSION, ctypes.sizeof(Layer)):
+        return None, f"{path.name} was built from another version of the source"
+    return found, None
 
 
 def instructions() -> int:
@@ -104,13 +123,24 @@ _NOT_BUILT_HERE = (
 )
 
 
+_INSTALL = "Install sklstm again"
+
+
 def _is_source() -> bool:
     return (Path(__file__).parents[2] / "setup.py").exists()
 
 
-def warn_if_not_built_here() -> None:
-    """Warn of a clone that hides an installed package with its library."""
-    if library() is None and _is_source():
+def warn_if_not_usable() -> None:
+    """Warn of a library that is broken or stale, or of a clone that hides an installed one."""
+    problem = _load()[1]
+    if problem is not None:
+        warnings.warn(
+            f"The compiled LSTM cannot be used: {problem}. {_INSTALL}. Until then fits take up to "
+            "twice as long.",
+            UserWarning,
+            stacklevel=2,
+        )
+    elif library() is None and _is_source():
         warnings.warn(
             f"The compiled LSTM was not built {_NOT_BUILT_HERE}. Until then fits take up to twice "
             "as long.",
@@ -123,6 +153,9 @@ def device_refusal(device: torch.device) -> str | None:
     """Return why there is no compiled recurrence for a device, or None."""
     if device.type != "cpu":
         return f"runs on the CPU only; got tensors on {device}"
+    problem = _load()[1]
+    if problem is not None:
+        return f"cannot be used: {problem} ({_INSTALL[0].lower()}{_INSTALL[1:]})"
     if library() is None and _is_source():
         return f"was not built {_NOT_BUILT_HERE}"
     if library() is None:
@@ -223,7 +256,8 @@ def backward(
     if hidden % UNITS != 0 or grad_h.stride(-1) != 1:  # otherwise the library reads it by strides
         grad_h = _padded(grad_h)
     d, dh, dc = empty(n_rows, 4 * units), _padded(grad_h_last).clone(), _padded(grad_c_last).clone()
-    grad_bias = torch.zeros(torch.get_num_threads(), 4 * units)
+    n_threads = torch.get_num_threads()  # once: another thread may change it meanwhile
+    grad_bias = torch.zeros(n_threads, 4 * units)
     call = _Call(
         inputs,
         rows,
@@ -240,6 +274,7 @@ def backward(
         dc=dc,
         d=d,
         grad_bias=grad_bias,
+        n_threads=n_threads,
     )
     call.pack(inputs)
     call.run(library().sklstm_backward)
@@ -308,7 +343,14 @@ def _rows(inputs: Inputs) -> Rows:
 class _Call:
     """A call of the library: the struct, and the tensors its pointers point into."""
 
-    def __init__(self, inputs: Inputs, rows: Rows, **fields: Tensor | int | None):
+    def __init__(
+        self,
+        inputs: Inputs,
+        rows: Rows,
+        *,
+        n_threads: int | None = None,
+        **fields: Tensor | int | None,
+    ):
         fields |= {"lengths": rows.lengths, "order": rows.order, "first_row": rows.first}
         self.tensors = fields  # alive as long as the pointers
         for name, value in fields.items():
@@ -319,7 +361,7 @@ class _Call:
             n_texts=inputs.sizes[1],
             hidden=_padded_size(inputs.weight_hh.shape[1]),
             reverse=inputs.reverse,
-            n_threads=torch.get_num_threads(),
+            n_threads=torch.get_num_threads() if n_threads is None else n_threads,
             instructions=instructions(),
             **{
                 name: value.data_ptr() if isinstance(value, Tensor) else value

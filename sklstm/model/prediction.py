@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sklstm.kernels.memory import reused_memory
+from sklstm.kernels.surroundings import own_surroundings
 from sklstm.kernels.transfer import send
 from sklstm.network.language_network import LSTMLanguageNetwork
 from sklstm.network.text_network import LSTMTextNetwork
@@ -45,7 +46,7 @@ def compute_sentences(
     """Return outputs (S, n_outputs), weights (S,) and lengths (S,) of each text's S sentences."""
     result = [None] * len(texts)
     device = network.head.weight.device
-    with torch.inference_mode(), reused_memory():
+    with predicting(network):
         prepared = network.prepare(torch.from_numpy(texts.ids).to(device))
         for rows, ids, lengths in prediction_batches(texts):
             batch = network.classify_sentences(send(ids, device), lengths, prepared)
@@ -69,6 +70,13 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             network.train()
 
 
+@contextmanager
+def predicting(network: nn.Module) -> Iterator[None]:
+    """Evaluate a network without gradients, whatever the process has set in torch."""
+    with own_surroundings(), evaluating(network), torch.inference_mode(), reused_memory():
+        yield
+
+
 def _stream(
     network: LSTMTextNetwork,
     function: Callable[..., Tensor],
@@ -77,9 +85,9 @@ def _stream(
 ) -> np.ndarray:
     """Return one row a text; the further memory is that of one batch, on a card of all rows."""
     weight = network.head.weight
-    result = torch.empty(len(texts), n_columns, dtype=weight.dtype)
     order, outputs = [], []
-    with evaluating(network), torch.inference_mode(), reused_memory():
+    with predicting(network):
+        result = torch.empty(len(texts), n_columns, dtype=weight.dtype)
         prepared = network.prepare(torch.from_numpy(texts.ids).to(weight.device))
         for rows, ids, lengths in prediction_batches(texts):
             output = function(send(ids, weight.device), lengths, prepared)
@@ -99,7 +107,7 @@ def sum_log_likelihoods(network: LSTMLanguageNetwork, texts: RaggedIds) -> np.nd
     In each direction a text's first token, or its last, is given and not predicted.
     """
     device, total = network.bias.device, 0.0
-    with evaluating(network), torch.inference_mode(), reused_memory():
+    with predicting(network):
         for _, ids, lengths in prediction_batches(texts):
             total += network.log_probabilities(send(ids, device), lengths).double().sum(dim=(1, 2))
     return total.cpu().numpy()

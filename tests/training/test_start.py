@@ -344,7 +344,7 @@ def test_a_fitted_classifier_pickles(model):
         ),
         (
             {"pretrained": "absent"},
-            "pretrained='absent' must be a file that LSTMLanguageModel.save",
+            "pretrained='absent' must be a file that LSTM",
         ),
         (
             {"pretrained": FrozenEstimator(SequenceVectorizer())},
