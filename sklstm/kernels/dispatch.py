@@ -22,6 +22,10 @@ BACKENDS = {
 }
 
 
+#: What torch.export can trace: one operator of torch, or the steps of the definition.
+EXPORTABLE = ("aten", "reference")
+
+
 def available_backends(device: str | torch.device = "cpu") -> tuple[str, ...]:
     """Return the names of the backends that run on a device.
 
@@ -137,6 +141,8 @@ def choose(backend: str, directions: list[Inputs], *, need_last: bool) -> str:
         return _first_that_runs(directions, need_last=need_last)
     check_backend(backend)
     reason = refusal(backend, directions[0], need_last)
+    if torch.compiler.is_exporting() and backend not in EXPORTABLE:
+        reason = "cannot be exported"
     if reason is not None:
         raise ValueError(f"backend={backend!r} {reason}. Use backend='auto'.")
     return backend
@@ -151,6 +157,8 @@ def refusal(name: str, inputs: Inputs, need_last: bool) -> str | None:
 def _first_that_runs(directions: list[Inputs], *, need_last: bool) -> str:
     """Return the first backend that suits the inputs and runs them, or the first that runs them."""
     inputs, problems = directions[0], []
+    if torch.compiler.is_exporting():
+        return next(name for name in EXPORTABLE if refusal(name, inputs, need_last) is None)
     *preferred, last = [name for name in BACKENDS if _is_meant_for(BACKENDS[name], inputs)]
     suitable = [name for name in preferred if BACKENDS[name].suits(directions)]
     for name in dict.fromkeys(suitable + preferred):
