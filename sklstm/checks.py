@@ -111,7 +111,7 @@ def _as_list(X, name: str) -> list:
     if hasattr(X, "to_numpy"):  # a pandas or polars series, whatever its dtype and index
         X = X.to_numpy()
     if isinstance(X, np.ma.MaskedArray):
-        X = X.astype(object).filled(None)
+        X = np.where(np.ma.getmaskarray(X), None, X.data.astype(object))
     # ``tolist`` turns numpy's strings into plain str.
     return X.tolist() if isinstance(X, np.ndarray) else list(X)
 
@@ -125,7 +125,7 @@ def _refuse_no_sequence(X, name: str) -> None:
         remedy = "Pass the raw texts: drop the TfidfVectorizer or CountVectorizer in front."
     elif isinstance(X, os.PathLike):
         got, remedy = type(X).__name__, "Read the file first."
-    elif isinstance(X, Mapping | Set) or not isinstance(X, Iterable):
+    elif isinstance(X, Mapping | Set) or not (isinstance(X, Iterable) or hasattr(X, "shape")):
         got, remedy = type(X).__name__, "Pass a list of str."
     else:
         return

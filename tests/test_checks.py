@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from scipy import sparse
 
@@ -49,6 +50,28 @@ NO_VECTORIZER = "Pass the raw texts: drop the TfidfVectorizer or CountVectorizer
             pl.Series(["a", None]),
             TypeError,
             "X[1] must be a str; got None, and 1 of 2 texts are missing. " + REPLACE,
+        ),
+        (
+            np.ma.array(["a", "b", "c"], mask=[False, True, True]),
+            TypeError,
+            "X[1] must be a str; got None, and 2 of 3 texts are missing. " + REPLACE,
+        ),
+        (
+            pa.array(["a", None]),
+            TypeError,
+            "X[1] must be a str; got None, and 1 of 2 texts are missing. " + REPLACE,
+        ),
+        (
+            [["a"], ["b", "c"]],
+            TypeError,
+            "X[0] must be a str; got list (['a']). Join the tokens with spaces, or pass a callable "
+            "analyzer to the vectorizer.",
+        ),
+        (
+            [("a", "pos")],
+            TypeError,
+            "X[0] must be a str; got tuple (('a', 'pos')). Pass texts and labels as two lists: "
+            "fit(texts, labels).",
         ),
         (
             ["a", b"b"],

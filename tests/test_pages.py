@@ -11,7 +11,13 @@ from sklstm import datasets
 from sklstm.training import schedule
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/index.md", "docs/user_guide.md", "docs/files.md")
+PAGES = (
+    "README.md",
+    "docs/index.md",
+    "docs/user_guide.md",
+    "docs/files.md",
+    "docs/meta_estimators.md",
+)
 #: Packages that the tests do not install; what the page says of them is in test_plain_state.py.
 FOREIGN = ("skops",)
 #: What is long, and shorter in the test: workers have their own idea of how long a fit is.

@@ -16,6 +16,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import sklearn
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin, clone
@@ -432,6 +433,12 @@ INPUTS = {
     "polars series": pl.Series,
     "polars one-column frame": lambda texts: pl.DataFrame({"text": texts}),
     "generator": iter,
+    "arrow array": pa.array,
+    "arrow chunked array": lambda texts: pa.chunked_array([texts[:3], texts[3:]]),
+    "arrow table": lambda texts: pa.table({"text": texts}),
+    "lists of one text": lambda texts: [[text] for text in texts],
+    "tuples of one text": lambda texts: [(text,) for text in texts],
+    "masked array": lambda texts: np.ma.array(texts, mask=[False] * len(texts)),
 }
 
 

@@ -4,6 +4,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from sklstm.checks import level_of_user
 from sklstm.network.state import has_usable_weights
 from sklstm.training.fine_tuning import measure_depth
-from sklstm.training.reporting import Report
+from sklstm.training.reporting import NOT_WRITABLE, Report
 from sklstm.training.schedule import Schedule
 from sklstm.training.settings import TrainingSettings
 from sklstm.training.trained import TrainingStopped
@@ -102,7 +103,7 @@ def _printing(verbose: int, n_batches: int) -> list[tuple[str, Callback]]:
     callbacks = []
     if verbose >= 2:
         # As text in notebooks too, where tqdm's own widget needs one more package.
-        bar = ProgressBar(batches_per_epoch=n_batches, detect_notebook=False)
+        bar = HarmlessProgressBar(batches_per_epoch=n_batches, detect_notebook=False)
         callbacks.append((PREFIX + "progress", bar))
     if verbose >= 1:
         callbacks.append((PREFIX + "epoch_log", EpochLog(Report(verbose))))
@@ -350,6 +351,25 @@ class Diverged(Callback):
             stacklevel=level_of_user(),
         )
         raise TrainingStopped
+
+
+class HarmlessProgressBar(ProgressBar):
+    """skorch's bar, which does not end a training where it cannot be shown."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Show an empty bar."""
+        with suppress(*NOT_WRITABLE):
+            super().on_epoch_begin(net, **kwargs)
+
+    def on_batch_end(self, net, **kwargs):
+        """Show one batch more."""
+        with suppress(*NOT_WRITABLE):
+            super().on_batch_end(net, **kwargs)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Remove the bar."""
+        with suppress(*NOT_WRITABLE):
+            super().on_epoch_end(net, **kwargs)
 
 
 class EpochLog(Callback):
