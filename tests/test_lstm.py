@@ -389,5 +389,5 @@ def test_torch_export_takes_texts_of_one_length(settings):
     with pytest.raises(ValueError, match="lengths must be None where the layer is exported"):
         torch.export.export(layer, (x,), {"lengths": torch.tensor([T] * (B + 4))})
     layer.backend = "torch"
-    with pytest.raises(ValueError, match="backend='torch' cannot be exported"):
+    with pytest.raises(ValueError, match="backend='torch' cannot be traced by torch.export"):
         torch.export.export(layer, (x,))

@@ -111,7 +111,7 @@ static const Instructions INSTRUCTIONS[] = {
 #endif
 };
 
-/* Of this file's interface; compiled.py has the same number. Increase both with every change of Layer
+/* Of this file's interface; library.py has the same number. Increase both with every change of Layer
    or of what a function takes, returns or computes. */
 #define VERSION 1
 

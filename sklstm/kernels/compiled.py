@@ -6,8 +6,6 @@ in this file are the tokens of all texts without padding, one text after another
 
 import ctypes
 import warnings
-from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sklstm.kernels.contract import DIFFERENTIABLE, Inputs, Outputs
+from sklstm.kernels.library import Layer, load
 from sklstm.kernels.memory import empty
 from sklstm.kernels.workload import live_share, needs_backward
 
@@ -23,82 +22,15 @@ SHARES_THREADS = ()  # its texts share the threads already
 READS_BY_INDEX = True
 DEVICES = ("cpu",)
 RUNS_TOGETHER = False
+CAN_BE_EXPORTED = False
 
 # Hidden sizes are rounded up to whole vectors of the widest kind; the added units stay 0.
 UNITS = 16
 
-#: That of ``compiled.c``, whose library must have it.
-VERSION = 1
-
-_INTEGER, _POINTER = ctypes.c_int64, ctypes.c_void_p
-
-
-class Layer(ctypes.Structure):
-    """The struct of that name in ``compiled.c``."""
-
-    _fields_ = [
-        ("n_steps", _INTEGER),
-        ("n_texts", _INTEGER),
-        ("hidden", _INTEGER),
-        ("reverse", _INTEGER),
-        ("n_threads", _INTEGER),
-        ("instructions", _INTEGER),
-        ("lengths", _POINTER),
-        ("order", _POINTER),
-        ("first_row", _POINTER),
-        ("mask", _POINTER),
-        ("forward_panels", _POINTER),
-        ("backward_panels", _POINTER),
-        ("h0", _POINTER),
-        ("c0", _POINTER),
-        ("projected", _POINTER),
-        ("source", _POINTER),
-        ("gates", _POINTER),
-        ("c", _POINTER),
-        ("h_in", _POINTER),
-        ("out", _POINTER),
-        ("out_step", _INTEGER),
-        ("out_text", _INTEGER),
-        ("c_last", _POINTER),
-        ("grad", _POINTER),
-        ("grad_step", _INTEGER),
-        ("grad_text", _INTEGER),
-        ("dh", _POINTER),
-        ("dc", _POINTER),
-        ("d", _POINTER),
-        ("grad_bias", _POINTER),
-    ]
-
 
 def library() -> ctypes.CDLL | None:
     """Return the compiled library, or None where there is none that can be used."""
-    return _load()[0]
-
-
-@cache
-def _load() -> tuple[ctypes.CDLL | None, str | None]:
-    """Return the compiled library, and what is wrong with the file if it cannot be used.
-
-    A library that was built from other sources would read memory that is not there, so that it
-    must have our version.
-    """
-    paths = [Path(__file__).parent / f"_compiled{suffix}" for suffix in EXTENSION_SUFFIXES]
-    path = next((path for path in paths if path.exists()), None)
-    if path is None:
-        return None, None
-    try:
-        found = ctypes.CDLL(str(path))
-        for name in ("sklstm_version", "sklstm_size_of_layer", "sklstm_instructions"):
-            getattr(found, name).restype = _INTEGER
-        for function in (found.sklstm_forward, found.sklstm_backward):
-            function.argtypes = [ctypes.POINTER(Layer)]
-        found.sklstm_pack.argtypes = [ctypes.POINTER(Layer), _POINTER]
-        theirs = found.sklstm_version(), found.sklstm_size_of_layer()
-    except (OSError, AttributeError) as error:  # no library of this system, or a function lacks
-        return None, f"{path.name} cannot be loaded: {str(error)[:200]}"
-    if theirs != (VERSION, ctypes.sizeof(Layer)):
-        return None, f"{path.name} was built from another version of the source"
-    return found, None
+    return load()[0]
 
 
 def instructions() -> int:
@@ -132,7 +64,7 @@ def _is_source() -> bool:
 
 def warn_if_not_usable() -> None:
     """Warn of a library that is broken or stale, or of a clone that hides an installed one."""
-    problem = _load()[1]
+    problem = load()[1]
     if problem is not None:
         warnings.warn(
             f"The compiled LSTM cannot be used: {problem}. {_INSTALL}. Until then fits take up to "
@@ -153,7 +85,7 @@ def device_refusal(device: torch.device) -> str | None:
     """Return why there is no compiled recurrence for a device, or None."""
     if device.type != "cpu":
         return f"runs on the CPU only; got tensors on {device}"
-    problem = _load()[1]
+    problem = load()[1]
     if problem is not None:
         return f"cannot be used: {problem} ({_INSTALL[0].lower()}{_INSTALL[1:]})"
     if library() is None and _is_source():

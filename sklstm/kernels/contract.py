@@ -65,6 +65,9 @@ and these constants:
     ``forward_all(directions, for_backward)`` and ``backward_all(directions, saved, grads,
     need_grad_x)``, which take and return lists with one item a direction. The first ``Outputs`` has
     what all directions saved. A gradient that autograd does not have is None.
+
+``CAN_BE_EXPORTED``
+    whether torch.export can trace it: as one operator of torch, or as plain steps.
 """
 
 from functools import lru_cache

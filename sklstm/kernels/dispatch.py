@@ -22,10 +22,6 @@ BACKENDS = {
 }
 
 
-#: What torch.export can trace: one operator of torch, or the steps of the definition.
-EXPORTABLE = ("aten", "reference")
-
-
 def available_backends(device: str | torch.device = "cpu") -> tuple[str, ...]:
     """Return the names of the backends that run on a device.
 
@@ -141,8 +137,6 @@ def choose(backend: str, directions: list[Inputs], *, need_last: bool) -> str:
         return _first_that_runs(directions, need_last=need_last)
     check_backend(backend)
     reason = refusal(backend, directions[0], need_last)
-    if torch.compiler.is_exporting() and backend not in EXPORTABLE:
-        reason = "cannot be exported"
     if reason is not None:
         raise ValueError(f"backend={backend!r} {reason}. Use backend='auto'.")
     return backend
@@ -151,14 +145,14 @@ def choose(backend: str, directions: list[Inputs], *, need_last: bool) -> str:
 def refusal(name: str, inputs: Inputs, need_last: bool) -> str | None:
     """Return why a backend cannot run these inputs, or None if it can."""
     module = BACKENDS[name]
+    if torch.compiler.is_exporting() and not module.CAN_BE_EXPORTED:
+        return "cannot be traced by torch.export"
     return module.device_refusal(inputs.x.device) or module.refusal(inputs, need_last)
 
 
 def _first_that_runs(directions: list[Inputs], *, need_last: bool) -> str:
     """Return the first backend that suits the inputs and runs them, or the first that runs them."""
     inputs, problems = directions[0], []
-    if torch.compiler.is_exporting():
-        return next(name for name in EXPORTABLE if refusal(name, inputs, need_last) is None)
     *preferred, last = [name for name in BACKENDS if _is_meant_for(BACKENDS[name], inputs)]
     suitable = [name for name in preferred if BACKENDS[name].suits(directions)]
     for name in dict.fromkeys(suitable + preferred):
@@ -166,7 +160,7 @@ def _first_that_runs(directions: list[Inputs], *, need_last: bool) -> str:
         if problem is None:
             return name
         problems.append(f"backend={name!r} {problem}.")
-    if problems:  # the user may be able to mend them
+    if problems and not torch.compiler.is_exporting():  # the user may be able to mend them
         _warn_once(" ".join([*problems, "The LSTM runs in plain torch, many times slower."]))
     return last
 

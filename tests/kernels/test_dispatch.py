@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sklstm.kernels import available_backends, compiled, dispatch, lstm_layer, triton_layer
+from sklstm.kernels import available_backends, compiled, dispatch, library, lstm_layer, triton_layer
 from sklstm.kernels.cells import CELLS
 from sklstm.kernels.contract import Inputs, check_inputs
 from sklstm.kernels.dispatch import BACKENDS, choose, gains_from_bfloat16, refusal
@@ -298,7 +298,7 @@ SOURCES = {
     "empty": b"",
     "foreign": "int something(void) { return 1; }",
     "stale": "".join(
-        f"long sklstm_{name}(void) {{ return {compiled.VERSION - 1}; }} "
+        f"long sklstm_{name}(void) {{ return {library.VERSION - 1}; }} "
         for name in "version size_of_layer instructions forward backward pack".split()
     ),
 }
@@ -317,8 +317,8 @@ def test_a_library_that_cannot_be_used_is_named_and_the_next_backend_runs(
         (tmp_path / "library.c").write_text(SOURCES[kind])
         source = str(tmp_path / "library.c")
         subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(path), source], check=True)
-    monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
-    monkeypatch.setattr(compiled, "_load", cache(compiled._load.__wrapped__))
+    monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
+    monkeypatch.setattr(compiled, "load", cache(library.load.__wrapped__))
     what = "another version of the source" if kind == "stale" else "cannot be loaded"
     with pytest.warns(UserWarning, match=f"cannot be used: _compiled.* {what}.* Install"):
         compiled.warn_if_not_usable()
@@ -334,8 +334,8 @@ def test_struct_and_version_of_python_are_those_of_the_source():
     struct = re.sub(r"/\*.*?\*/", "", source, flags=re.DOTALL).split("typedef struct {")[1]
     fields = struct.split("} Layer;")[0]
     names = [re.findall(r"\w+", part)[-1] for part in re.split("[,;]", fields) if part.strip()]
-    assert names == [name for name, _ in compiled.Layer._fields_]
-    assert f"#define VERSION {compiled.VERSION}\n" in source
+    assert names == [name for name, _ in library.Layer._fields_]
+    assert f"#define VERSION {library.VERSION}\n" in source
 
 
 def refuse(match, case=RAGGED, cell="lstm", backend="auto", need_last=True, **changes):
