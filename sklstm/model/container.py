@@ -5,6 +5,7 @@ whole file (in which the digest's own place holds zeros). The same data are the 
 runs no code from the file, and sizes are checked before anything of that size is made.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -105,6 +106,14 @@ def write(path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, target)
         _sync_folder(target.parent)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OSError(
+            errno.ENOSPC,
+            f"save needs {len(content) / 2**20:.1f} MB in {str(target.parent)!r}, where there is "
+            "less room; an earlier file is as it was",
+        ) from error
     finally:  # also where Ctrl-C comes; after the replacement there is nothing to remove
         with suppress(FileNotFoundError):
             os.unlink(temporary)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklstm.kernels.memory import reused_memory
+from sklstm.kernels.memory import lacks_memory, reused_memory
 from sklstm.kernels.surroundings import own_surroundings
 from sklstm.kernels.transfer import send
 from sklstm.network.language_network import LSTMLanguageNetwork
@@ -23,11 +23,26 @@ def predict_in_chunks(texts: list[str], predict: Callable[[list[str]], np.ndarra
     result = None
     for begin in range(0, len(texts), TEXTS_PER_CHUNK):
         chunk = texts[begin : begin + TEXTS_PER_CHUNK]
-        rows = predict(chunk)
+        rows = _within_memory(predict, chunk)
         if result is None:
             result = np.empty((len(texts), *rows.shape[1:]), dtype=rows.dtype)
         result[begin : begin + len(chunk)] = rows
     return result
+
+
+def _within_memory(predict, texts):
+    """Return what a function predicts, or say what to do where the memory does not suffice."""
+    try:
+        return predict(texts)
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        kind = torch.OutOfMemoryError if isinstance(error, torch.OutOfMemoryError) else MemoryError
+        raise kind(
+            f"There is too little memory to predict texts of up to {max(map(len, texts)):,} "
+            "characters. Set max_length of the vectorizer, which bounds what the network reads, or "
+            "cut very long texts."
+        ) from error.with_traceback(None)
 
 
 def compute_outputs(network: LSTMTextNetwork, texts: RaggedIds) -> np.ndarray:
