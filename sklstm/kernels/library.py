@@ -50,15 +50,20 @@ class Layer(ctypes.Structure):
 
 @cache
 def load() -> tuple[ctypes.CDLL | None, str | None]:
-    """Return the compiled library, and what is wrong with the file if it cannot be used.
-
-    A library that was built from other sources would read memory that is not there, so that it
-    must have our version.
-    """
+    """Return the compiled library, and what is wrong with the file if it cannot be used."""
     paths = [Path(__file__).parent / f"_compiled{suffix}" for suffix in EXTENSION_SUFFIXES]
     path = next((path for path in paths if path.exists()), None)
     if path is None:
         return None, None
+    return open_library(path)
+
+
+def open_library(path: Path) -> tuple[ctypes.CDLL | None, str | None]:
+    """Return the library of a file, or what is wrong with it.
+
+    A library that was built from other sources would read memory that is not there, so that it
+    must have our version.
+    """
     try:
         found = ctypes.CDLL(str(path))
         for name in ("sklstm_version", "sklstm_size_of_layer", "sklstm_instructions"):
