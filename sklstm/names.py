@@ -89,6 +89,17 @@ def did_you_mean(name, names, others: dict[str, str] = OTHER_VALUES) -> str:
     return "" if found is None else f" Did you mean {found!r}?"
 
 
+def _name_owner(name: str) -> str:
+    """Return which estimator of ours has a parameter of this name, with a space in front."""
+    kinds, owners = [NamedParameters], []
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        if kind.__module__.startswith("sklstm.") and name in signature(kind.__init__).parameters:
+            owners.append(kind.__name__)
+    return f" It is a parameter of {' and '.join(sorted(owners))}." if owners else ""
+
+
 class NamedParameters:
     """A base class of estimators that says what was meant by a misspelt parameter or value.
 
@@ -133,7 +144,7 @@ class NamedParameters:
             theirs = OTHER_NAMES.get(name, name)
             if theirs in signature(kind).parameters and theirs not in names:
                 return f" Write {cls._in_part(part, theirs, value)}."
-        return did_you_mean(name, names, OTHER_NAMES)
+        return did_you_mean(name, names, OTHER_NAMES) or _name_owner(name)
 
     @classmethod
     def _in_part(cls, part, name, value):

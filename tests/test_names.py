@@ -75,6 +75,13 @@ def test_a_wrong_argument_of_the_constructor(arguments, hint):
     assert str(caught.value) == f"LSTMTextClassifier() got an unexpected keyword argument {hint}"
 
 
+def test_a_parameter_of_another_estimator():
+    with pytest.raises(TypeError, match="'class_weight'. It is a parameter of LSTMTextClassifier."):
+        LSTMTextRegressor(class_weight="balanced")
+    with pytest.raises(TypeError, match="'pooling'. .* of LSTMTextClassifier and LSTMTextReg"):
+        LSTMLanguageModel(pooling="max")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_parameters_have_names(kind):
     with pytest.raises(TypeError, match="takes its parameters by name .*; got 5 as a positional"):
