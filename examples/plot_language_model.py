@@ -62,7 +62,7 @@ def read(texts):
     }
     reader = SequenceVectorizer(**whole | {"max_length": None}).fit(texts)
     ids, offsets = reader.transform_ragged(texts)
-    tokens = reader.get_feature_names_out()[ids].tolist()
+    tokens = reader.tokens_[ids].tolist()
     return [
         tokens[begin:end]
         for begin, end in zip(offsets[:-1], offsets[1:], strict=True)

@@ -1,6 +1,7 @@
 """Checks of texts and their weights; the only imports of private scikit-learn helpers."""
 
 import numbers
+import os
 import pickle
 import sys
 import warnings
@@ -9,12 +10,22 @@ from collections.abc import Callable, Iterable, Mapping, Set
 import numpy as np
 from scipy import sparse
 from sklearn.base import _fit_context as fit_context
-from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
+from sklearn.metrics import get_scorer_names
+from sklearn.utils import _param_validation
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    InvalidParameterError,
+    RealNotInt,
+    validate_parameter_constraints,
+)
 
 __all__ = [
     "HasMethods",
     "Interval",
+    "InvalidParameterError",
     "RealNotInt",
+    "ScorerNames",
     "StrOptions",
     "check_sample_weight",
     "check_preprocessed",
@@ -24,8 +35,33 @@ __all__ = [
     "fit_context",
     "is_missing",
     "level_of_user",
+    "shorten",
+    "validate_parameter_constraints",
     "warn_of_no_pickle",
 ]
+
+
+class StrOptions(_param_validation.StrOptions):
+    """A str of several, which messages name in the order of the alphabet."""
+
+    def __str__(self):
+        return f"a str among {{{', '.join(map(repr, sorted(self.options)))}}}"
+
+
+class ScorerNames(StrOptions):
+    """The name of a scorer; there are too many for a message."""
+
+    def __init__(self):
+        super().__init__(set(get_scorer_names()))
+
+    def __str__(self):
+        return "the name of a scorer of scikit-learn (sklearn.metrics.get_scorer_names)"
+
+
+def shorten(value, length: int = 60) -> str:
+    """Return how a message shows a value: on one line, and not longer than that."""
+    shown = " ".join(repr(value).split())
+    return shown if len(shown) <= length else f"{shown[: length - 1]}…"
 
 
 def check_texts(X, *, name: str = "X", allow_empty: bool = False) -> list[str]:
@@ -53,7 +89,9 @@ def check_texts(X, *, name: str = "X", allow_empty: bool = False) -> list[str]:
         texts = [row[0] for row in texts]
     for position, text in enumerate(texts):
         if not isinstance(text, str):
-            _refuse_element(text, position, name)
+            if _is_column(texts):
+                return [text for (text,) in texts]
+            _refuse_element(texts, position, name)
     if not texts and not allow_empty:
         raise ValueError(f"{name} must hold at least one text; got 0 texts.")
     return texts
@@ -61,20 +99,7 @@ def check_texts(X, *, name: str = "X", allow_empty: bool = False) -> list[str]:
 
 def _as_list(X, name: str) -> list:
     """Return the elements of X as a list, if X can hold texts in an order."""
-    if isinstance(X, str | bytes):
-        kind = type(X).__name__
-        raise TypeError(
-            f"{name} must be a sequence of texts; got a single {kind}. Wrap it in a list: [text]."
-        )
-    if sparse.issparse(X):
-        raise TypeError(
-            f"{name} must be a sequence of texts; got a sparse matrix of shape {X.shape}. "
-            "Pass the raw texts: drop the TfidfVectorizer or CountVectorizer in front."
-        )
-    if isinstance(X, Mapping | Set) or not isinstance(X, Iterable):
-        raise TypeError(
-            f"{name} must be a sequence of texts; got {type(X).__name__}. Pass a list of str."
-        )
+    _refuse_no_sequence(X, name)
     shape = getattr(X, "shape", None)
     if shape is not None and 0 in shape[:1]:
         return []
@@ -82,14 +107,36 @@ def _as_list(X, name: str) -> list:
         raise TypeError(f"{name} must be a sequence of texts; got a 0-dimensional array.")
     if shape is not None and len(shape) > 1:
         X = _only_column(X, name)
+    if hasattr(X, "to_pylist"):  # an array of Arrow
+        return X.to_pylist()
     if hasattr(X, "to_numpy"):  # a pandas or polars series, whatever its dtype and index
         X = X.to_numpy()
+    if isinstance(X, np.ma.MaskedArray):
+        X = np.where(np.ma.getmaskarray(X), None, X.data.astype(object))
     # ``tolist`` turns numpy's strings into plain str.
     return X.tolist() if isinstance(X, np.ndarray) else list(X)
 
 
+def _refuse_no_sequence(X, name: str) -> None:
+    """Raise TypeError for what cannot hold texts in an order."""
+    if isinstance(X, str | bytes):
+        got, remedy = f"a single {type(X).__name__}", "Wrap it in a list: [text]."
+    elif sparse.issparse(X):
+        got = f"a sparse matrix of shape {X.shape}"
+        remedy = "Pass the raw texts: drop the TfidfVectorizer or CountVectorizer in front."
+    elif isinstance(X, os.PathLike):
+        got, remedy = type(X).__name__, "Read the file first."
+    elif isinstance(X, Mapping | Set) or not (isinstance(X, Iterable) or hasattr(X, "shape")):
+        got, remedy = type(X).__name__, "Pass a list of str."
+    else:
+        return
+    raise TypeError(f"{name} must be a sequence of texts; got {got}. {remedy}")
+
+
 def _only_column(X, name: str):
     """Return the one column of a table."""
+    if getattr(X, "num_columns", None) == 1:  # a table of Arrow
+        return X.column(0)
     values = X if isinstance(X, np.ndarray) else X.to_numpy()
     if np.issubdtype(values.dtype, np.number):
         raise TypeError(
@@ -104,21 +151,36 @@ def _only_column(X, name: str):
     return values[:, 0]
 
 
-def _refuse_element(element, position: int, name: str):
+def _is_column(rows: list) -> bool:
+    """Whether each element is a sequence of one text, as the rows of a table of one column are."""
+    return all(
+        isinstance(row, list | tuple | np.ndarray) and len(row) == 1 and isinstance(row[0], str)
+        for row in rows
+    )
+
+
+def _refuse_element(texts: list, position: int, name: str):
     """Raise TypeError for an element that is no text."""
+    element = texts[position]
     kind = type(element).__name__
     if isinstance(element, bytes):
         remedy = "Decode it first: text.decode('utf-8')."
     elif is_missing(element):
         shown = "None" if element is None else f"{kind} ({element})"
         raise TypeError(
-            f'{name}[{position}] must be a str; got {shown}. Replace missing texts by "" first.'
+            f"{name}[{position}] must be a str; got {shown}, and {sum(map(is_missing, texts))} of "
+            f'{len(texts)} texts are missing. Replace them by "", in pandas by {name}.fillna(""), '
+            "or leave their rows out."
         )
+    elif isinstance(element, os.PathLike):
+        remedy = "Read the files first: path.read_text()."
     elif isinstance(element, numbers.Number):
         remedy = (
             "Pass the raw texts: drop the TfidfVectorizer or CountVectorizer in front, or turn "
             "numbers into texts with str()."
         )
+    elif isinstance(element, tuple) and len(element) == 2:
+        remedy = "Pass texts and labels as two lists: fit(texts, labels)."
     elif isinstance(element, list | tuple):
         remedy = "Join the tokens with spaces, or pass a callable analyzer to the vectorizer."
     else:

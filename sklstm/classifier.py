@@ -16,7 +16,7 @@ from sklstm.labels import (
     holds_label_sets,
 )
 from sklstm.model.sentences import check_reads_sentences, predict_sentences
-from sklstm.parameters import constrain
+from sklstm.parameters import REMEDIES, constrain
 from sklstm.tasks.multiclass import Multiclass
 from sklstm.tasks.multilabel import Multilabel
 from sklstm.text_estimator import LSTMTextEstimator
@@ -366,6 +366,7 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         self.verbose = verbose
 
     _parameter_constraints = constrain(__init__)
+    _remedies = REMEDIES
     tasks = (Multiclass, Multilabel)
 
     classes_ = property(attrgetter("model_.task.classes"), doc="The labels, sorted.")

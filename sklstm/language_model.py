@@ -14,7 +14,7 @@ from sklstm.model.generation import check_arguments, sample
 from sklstm.model.prediction import TEXTS_PER_CHUNK, sum_log_likelihoods
 from sklstm.model.validation import LanguageValidation
 from sklstm.network.language_network import LSTMLanguageNetwork, log_frequencies
-from sklstm.parameters import AT_LEAST_1, SHARE, constrain
+from sklstm.parameters import AT_LEAST_1, REMEDIES, SHARE, constrain
 from sklstm.text.batching import RaggedIds
 from sklstm.text.special_tokens import BOUNDARY
 from sklstm.text.tokenizers import join_tokens
@@ -201,6 +201,7 @@ class LSTMLanguageModel(TextEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    _remedies = REMEDIES
     _parameter_constraints = constrain(
         __init__,
         embedding_dim=[AT_LEAST_1],
@@ -335,7 +336,7 @@ class LSTMLanguageModel(TextEstimator):
             temperature=temperature,
             rng=check_random_state(random_state),
         )
-        tokens, glue = model.vectorizer.get_feature_names_out(), _choose_glue(model.vectorizer)
+        tokens, glue = model.vectorizer.tokens_, _choose_glue(model.vectorizer)
         rest = [glue(tokens[ids].tolist()) for ids in drawn]
         space = " " if glue is join_tokens else ""
         return [f"{prompt}{space}{text}" if prompt and text else prompt + text for text in rest]
@@ -356,7 +357,7 @@ class LSTMLanguageModel(TextEstimator):
         ids = RaggedIds(*vectorizer.fit_ragged(texts))
         windows = TrainingWindows(
             ids,
-            n_ids=len(vectorizer.get_feature_names_out()),
+            n_ids=len(vectorizer.tokens_),
             window=self.window,
             batch_size=self.batch_size,
             n_negatives=self.n_negatives,

@@ -4,11 +4,13 @@ import numbers
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from sklstm.kernels import lstm_layer
 from sklstm.kernels.cells import CELLS, check_cell
 from sklstm.kernels.contract import Inputs
 from sklstm.kernels.dispatch import check_backend, gains_from_bfloat16, tabulate
+from sklstm.kernels.surroundings import own_defaults
 from sklstm.kernels.transfer import generator_on, send
 
 
@@ -16,9 +18,10 @@ class LSTM(nn.Module):
     """A long short-term memory layer that knows the lengths of its texts, with a choice of cells.
 
     It is called like `torch.nn.LSTM` on padded tensors and has the same parameter names, so that
-    either loads the other's ``state_dict``. It lacks ``proj_size``, ``device``, ``dtype``, packed
-    sequences and second derivatives. It adds ``lengths``: texts are padded on the right, the
-    backward direction starts at each text's own end, and padding never reaches a state.
+    either loads the other's ``state_dict``. It lacks ``proj_size`` and second derivatives. It adds
+    ``lengths``: texts are padded on the right, the backward direction starts at each text's own
+    end, and padding never reaches a state. `torch.compile` calls the layer as it is. `torch.export`
+    takes it with ``lengths=None``, for texts of one length.
 
     Parameters
     ----------
@@ -58,6 +61,12 @@ class LSTM(nn.Module):
         Which implementation runs: 'compiled' (our steps in C), 'aten' (torch's own layer), 'torch'
         (our steps in plain torch), 'triton' (our kernels for CUDA) or 'reference' (the definition,
         slow). A name gives that implementation or an error; 'auto' takes the fastest that can run.
+    generator : torch.Generator or None, default=None
+        Source of the first weights and of the dropout masks; None draws from torch's global one.
+    proj_size : int, default=0
+        Must be 0; `torch.nn.LSTM` projects its states by it.
+    device, dtype : default=None
+        Of the weights; None is torch's default.
 
     Attributes
     ----------
@@ -102,8 +111,16 @@ class LSTM(nn.Module):
         cell: str = "lstm",
         backend: str = "auto",
         generator: torch.Generator | None = None,
+        proj_size: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
+        if proj_size != 0:
+            raise ValueError(
+                f"proj_size must be 0, since no backend projects the states; got {proj_size!r}. "
+                "Put a torch.nn.Linear after the layer, or use torch.nn.LSTM."
+            )
         check_cell(cell)
         check_backend(backend)
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
@@ -128,10 +145,13 @@ class LSTM(nn.Module):
         self.cell = cell
         self.backend = backend
         self.generator = generator
+        place = {"device": device, "dtype": dtype}
         for layer in range(num_layers):
             for suffix in self._suffixes(layer):
                 for name, shape in self._shapes(layer).items():
-                    self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape)))
+                    self.register_parameter(
+                        name + suffix, nn.Parameter(torch.empty(shape, **place))
+                    )
         self.reset_parameters()
 
     def _shapes(self, layer):
@@ -180,21 +200,37 @@ class LSTM(nn.Module):
                 for gate, first in cell.first_bias.items():
                     parameter.chunk(len(cell.gates))[cell.gates.index(gate)].fill_(first)
 
+    def flatten_parameters(self) -> None:
+        """Do nothing: code that calls `torch.nn.LSTM` calls it to move weights together."""
+
+    @own_defaults()
     def forward(
         self,
-        input: Tensor,  # (T, B, I), or (B, T, I) if batch_first
+        input: Tensor | PackedSequence,  # (T, B, I), (B, T, I) if batch_first, or (T, I)
         hx: tuple[Tensor, Tensor] | None = None,  # h_0, c_0, each (layers * directions, B, H)
         lengths: Tensor | None = None,  # (B,) None: all texts fill the whole of T
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    ) -> tuple[Tensor | PackedSequence, tuple[Tensor, Tensor]]:
         """Return the output (T, B, directions * H) and the last states (h_n, c_n).
 
-        The output is 0 from a text's length on.
+        The output is 0 from a text's length on. Without the axis of the batch in the input there is
+        none in ``hx`` and the results. A packed sequence has its own lengths, and gives a packed
+        output. Of a batch without texts the results are empty.
 
         Raises
         ------
         ValueError
             If shapes, lengths, dtypes or devices do not fit together.
         """
+        return _eager(self._forward)(input, hx, lengths)
+
+    def _forward(self, input, hx, lengths):
+        if isinstance(input, PackedSequence):
+            return self._run_packed(input, hx, lengths)
+        if input.ndim == 2:
+            batch = 0 if self.batch_first else 1
+            states = None if hx is None else tuple(state.unsqueeze(1) for state in hx)
+            output, last = self._forward(input.unsqueeze(batch), states, lengths)
+            return output.squeeze(batch), tuple(state.squeeze(1) for state in last)
         x = input.transpose(0, 1) if self.batch_first else input
         lengths = _own_lengths(lengths)
         output, last = self._run(x, hx, lengths, None, need_last=True)
@@ -203,6 +239,27 @@ class LSTM(nn.Module):
             output = torch.where((step < send(lengths, x.device)).unsqueeze(2), output, 0.0)
         return output.transpose(0, 1) if self.batch_first else output, last
 
+    def _run_packed(self, packed, hx, lengths):
+        """Return the packed output, with the rows where they were, and the last states."""
+        if lengths is not None:
+            raise ValueError("lengths must be None for a PackedSequence, which has its own.")
+        x, lengths = pad_packed_sequence(packed, self.batch_first)
+        output, last = self._forward(x, hx, lengths)
+        output = output.transpose(0, 1) if self.batch_first else output
+        if packed.sorted_indices is not None:
+            output, lengths = output[:, packed.sorted_indices], lengths[packed.sorted_indices.cpu()]
+        rows = pack_padded_sequence(output, lengths).data
+        return PackedSequence(rows, *packed[1:]), last
+
+    def _run_nothing(self, x):
+        """Return the results for a batch without texts; gradients through them are 0."""
+        n_states = self.num_layers * self.num_directions
+        nothing = sum(weight.sum() for weight in self.parameters()) * 0.0
+        output = x.new_zeros(*x.shape[:2], self.num_directions * self.hidden_size) + nothing
+        last = x.new_zeros(n_states, 0, self.hidden_size) + nothing
+        return output, tuple(last for _ in CELLS[self.cell].states)
+
+    @own_defaults()
     def states(
         self,
         x: Tensor,  # (T, B, I), or (U, I) with an index
@@ -215,8 +272,10 @@ class LSTM(nn.Module):
         From a text's length on it has no meaning, and the caller must mask it. With an index, equal
         inputs are given once, and their product with the weights is computed once.
         """
-        return self._run(x, None, _own_lengths(lengths), index, tables, need_last=False)[0]
+        lengths = _own_lengths(lengths)
+        return _eager(self._run)(x, None, lengths, index, tables, need_last=False)[0]
 
+    @own_defaults()
     @torch.no_grad()
     def tabulate(
         self,
@@ -239,6 +298,8 @@ class LSTM(nn.Module):
             x, index = nn.functional.embedding(index, x), None
         if index is None:
             self._check_input(x, hx)
+            if x.shape[1] == 0:
+                return self._run_nothing(x)
         last = {state: [] for state in CELLS[self.cell].states}
         for layer in range(self.num_layers):
             directions = [
@@ -314,11 +375,11 @@ class LSTM(nn.Module):
         return {name: states[number] for name, states in zip(names, hx, strict=True)}
 
     def _check_input(self, x, hx):
-        if x.ndim != 3 or x.shape[2] != self.input_size or 0 in x.shape[:2]:
+        if x.ndim != 3 or x.shape[2] != self.input_size or x.shape[0] == 0:
             order = "(B, T, I)" if self.batch_first else "(T, B, I)"
             shape = (x.shape[1], x.shape[0], *x.shape[2:]) if self.batch_first else x.shape
             raise ValueError(
-                f"input must have shape {order} with I=input_size={self.input_size} and T, B >= 1;"
+                f"input must have shape {order} with I=input_size={self.input_size} and T >= 1;"
                 f" got {tuple(shape)}."
             )
         if hx is not None:
@@ -348,8 +409,22 @@ class LSTM(nn.Module):
         )
 
 
+def _eager(function):
+    """Return a function that torch.compile calls as it is, and does not look into.
+
+    Torch's own layers are called so too. (Decorating it would import torch's compiler, which takes
+    seconds.)
+    """
+    return torch.compiler.disable(function) if torch.compiler.is_dynamo_compiling() else function
+
+
 def _own_lengths(lengths):
     """Return a copy on the CPU: the backward reads it again, and the caller may change theirs."""
+    if torch.compiler.is_exporting() and lengths is not None:
+        raise ValueError(
+            "lengths must be None where the layer is exported, since an exported program does not "
+            "depend on values; got lengths. Export the layer for texts of one length."
+        )
     return None if lengths is None else torch.as_tensor(lengths).cpu().clone()
 
 

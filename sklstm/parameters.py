@@ -3,9 +3,7 @@
 from inspect import signature
 from numbers import Integral, Real
 
-from sklearn.metrics import get_scorer_names
-
-from sklstm.checks import HasMethods, Interval, StrOptions
+from sklstm.checks import HasMethods, Interval, ScorerNames, StrOptions
 from sklstm.kernels.cells import CELLS
 from sklstm.kernels.dispatch import BACKENDS
 from sklstm.network.pooling import POOLINGS
@@ -68,7 +66,7 @@ TRAINING = {
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "n_iter_no_change": [AT_LEAST_1],
     "tol": [NOT_NEGATIVE],
-    "scoring": [StrOptions(set(get_scorer_names())), callable, None],
+    "scoring": [ScorerNames(), callable, None],
     "class_weight": [StrOptions({"balanced"}), dict, None],
     "warm_start": ["boolean"],
     "calibrate": ["boolean"],
@@ -81,6 +79,16 @@ MACHINE = {
     "backend": [StrOptions({"auto", *BACKENDS})],
     "random_state": ["random_state"],
     "verbose": ["verbose"],
+}
+
+#: What to do about a wrong value, where the constraint does not say it.
+REMEDIES = {
+    "blend": "Wrap a classifier without probabilities in CalibratedClassifierCV.",
+    "callbacks": "Put callbacks into a list.",
+    "class_weight": "A dict has the weight of each label: {label: weight}.",
+    "early_stopping": "n_iter_no_change is the number of epochs without improvement.",
+    "hidden_size": "num_layers is the number of layers.",
+    "vectorizer": "Parameters of it are given as SequenceVectorizer(name=value).",
 }
 
 CONSTRAINTS = TEXT | NETWORK | REGULARISATION | TRAINING | MACHINE

@@ -7,7 +7,7 @@ from sklearn.base import RegressorMixin
 
 from sklstm.checks import HasMethods, StrOptions, fit_context
 from sklstm.labels import check_numbers
-from sklstm.parameters import constrain
+from sklstm.parameters import REMEDIES, constrain
 from sklstm.tasks.regression import Regression, as_columns, mean_and_scale
 from sklstm.text_estimator import LSTMTextEstimator
 from sklstm.training.start import find_start
@@ -318,6 +318,7 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
         __init__,
         blend=[StrOptions({"ngrams"}), HasMethods(["fit"]), None],
     )
+    _remedies = {name: remedy for name, remedy in REMEDIES.items() if name != "blend"}
     tasks = (Regression,)
 
     @fit_context(prefer_skip_nested_validation=False)

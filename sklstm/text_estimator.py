@@ -1,17 +1,19 @@
 """What the estimators of texts do alike: the story of ``fit``, and what a model shows."""
 
 from functools import partial
-from numbers import Integral
+from numbers import Integral, Real
 from operator import attrgetter
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklstm.checks import check_same_length, check_sample_weight, check_texts, fit_context
 from sklstm.labels import warn_of_swapped
 from sklstm.model.attribution import explain
 from sklstm.model.persistence import load, save
+from sklstm.model.validation import check_scoring
+from sklstm.names import NamedParameters
 from sklstm.network.pooling import check_pooling
 from sklstm.ngrams.ranking import rank_features
 from sklstm.tasks.protocol import Task
@@ -27,7 +29,7 @@ from sklstm.training.start import find_start
 from sklstm.training.updating import update_blend
 
 
-class TextEstimator(CallbackSupportMixin, BaseEstimator):
+class TextEstimator(CallbackSupportMixin, NamedParameters, BaseEstimator):
     """An estimator of texts: its parameters, and what it has learnt as ``model_``.
 
     All other learnt attributes are properties of ``model_``. Subclasses document parameters and
@@ -36,6 +38,7 @@ class TextEstimator(CallbackSupportMixin, BaseEstimator):
 
     #: The tasks that an estimator can have.
     tasks: tuple[type, ...] = ()
+    _parts = {"vectorizer": SequenceVectorizer}
     vectorizer_ = property(attrgetter("model_.vectorizer"), doc="The fitted vectorizer.")
     history_ = property(attrgetter("model_.history"), doc="What was recorded of each epoch.")
     loss_curve_ = property(attrgetter("model_.loss_curve"), doc="Training loss of each epoch.")
@@ -167,7 +170,7 @@ def load_estimator(path, kinds: dict, expected: str | None = None, *, trust_patt
     return estimator
 
 
-class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextEstimator):
+class LSTMTextEstimator(TransformerMixin, TextEstimator):
     """An estimator that learns from labelled texts; a subclass says what y is.
 
     It does so by two methods: ``_check_y(y, name)`` returns checked labels, and
@@ -408,15 +411,27 @@ class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextE
         model = self.model_
         return model.task, model.outputs(check_texts(X))
 
-    @property
-    def _n_features_out(self):
-        return self.model_.network.n_pooled
+    def get_feature_names_out(self, input_features=None):
+        """Return the names of the columns of ``transform``: pool and number, such as mean_17.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for pipelines.
+
+        Returns
+        -------
+        names : ndarray of str objects of shape (n_pooled,)
+        """
+        check_is_fitted(self)
+        return np.array(self.model_.network.name_features(), dtype=object)
 
     def _check_parameters(self):
         """Check all parameters."""
         self._validate_params()  # scikit-learn leaves it out from the second partial_fit on
         check_pooling(self.pooling)
         check_embeddings(self.embeddings)
+        check_scoring(self.scoring)
 
     def _read(self, X, y, sample_weight, known: Task | None) -> tuple[Task, Examples]:
         """Return what y is, and the texts with their targets and weights."""
@@ -444,9 +459,10 @@ class LSTMTextEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TextE
     def _read_validation(self, X_val, y_val, task):
         """Return the validation texts that were given, or None."""
         if (X_val is None) != (y_val is None):
+            share = " The share to hold out is validation_fraction." * isinstance(X_val, Real)
             raise ValueError(
                 "X_val and y_val must be given together; "
-                f"got {'X_val' if y_val is None else 'y_val'} only."
+                f"got {'X_val' if y_val is None else 'y_val'} only.{share}"
             )
         if X_val is None:
             return None

@@ -15,6 +15,7 @@ PACKAGE = Path(sklstm.__file__).parent
 #: From the bottom up. A module imports only from layers below its own, or from its own subpackage.
 LAYERS = [
     {"kernels", "checks", "datasets", "display"},
+    {"names"},
     {"lstm", "text", "labels"},
     {"tasks"},
     {"network", "ngrams"},
@@ -29,7 +30,12 @@ LAYER_OF = {name: number for number, layer in enumerate(LAYERS) for name in laye
 
 #: Packages that only these modules may import.
 DOORS = {
-    "skorch": {"training.loop", "training.callbacks", "training.sklearn_callbacks"},
+    "skorch": {
+        "training.loop",
+        "training.callbacks",
+        "training.printing",
+        "training.sklearn_callbacks",
+    },
     "safetensors": {"model.container"},
     "triton": {"kernels.triton_block", "kernels.triton_forward", "kernels.triton_backward"},
 }
@@ -39,6 +45,7 @@ LONG = {
     "classifier": "its docstrings: 45 parameters, each documented once",
     "regressor": "its docstrings: 43 parameters, since none is made by code",
     "text_estimator": "its docstrings: of what all estimators of labelled texts do",
+    "lstm": "its docstrings: the parameters of torch.nn.LSTM, and ours",
     "text.vectorizer": "its docstrings: the parameters and methods of a transformer",
 }
 

@@ -3,11 +3,13 @@
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from scipy import sparse
 
 from sklstm.checks import check_same_length, check_sample_weight, check_texts
 
+REPLACE = 'Replace them by "", in pandas by X.fillna(""), or leave their rows out.'
 NO_VECTORIZER = "Pass the raw texts: drop the TfidfVectorizer or CountVectorizer in front"
 
 
@@ -27,27 +29,49 @@ NO_VECTORIZER = "Pass the raw texts: drop the TfidfVectorizer or CountVectorizer
         (
             ["a", float("nan")],
             TypeError,
-            'X[1] must be a str; got float (nan). Replace missing texts by "" first.',
+            "X[1] must be a str; got float (nan), and 1 of 2 texts are missing. " + REPLACE,
         ),
         (
             ["a", "b", None],
             TypeError,
-            'X[2] must be a str; got None. Replace missing texts by "" first.',
+            "X[2] must be a str; got None, and 1 of 3 texts are missing. " + REPLACE,
         ),
         (
             pd.Series(["a", None], dtype="string"),
             TypeError,
-            'X[1] must be a str; got NAType (<NA>). Replace missing texts by "" first.',
+            "X[1] must be a str; got NAType (<NA>), and 1 of 2 texts are missing. " + REPLACE,
         ),
         (
             pd.Series(["a", float("nan")], dtype="str", index=[5, 9]),
             TypeError,
-            'X[1] must be a str; got float (nan). Replace missing texts by "" first.',
+            "X[1] must be a str; got float (nan), and 1 of 2 texts are missing. " + REPLACE,
         ),
         (
             pl.Series(["a", None]),
             TypeError,
-            'X[1] must be a str; got None. Replace missing texts by "" first.',
+            "X[1] must be a str; got None, and 1 of 2 texts are missing. " + REPLACE,
+        ),
+        (
+            np.ma.array(["a", "b", "c"], mask=[False, True, True]),
+            TypeError,
+            "X[1] must be a str; got None, and 2 of 3 texts are missing. " + REPLACE,
+        ),
+        (
+            pa.array(["a", None]),
+            TypeError,
+            "X[1] must be a str; got None, and 1 of 2 texts are missing. " + REPLACE,
+        ),
+        (
+            [["a"], ["b", "c"]],
+            TypeError,
+            "X[0] must be a str; got list (['a']). Join the tokens with spaces, or pass a callable "
+            "analyzer to the vectorizer.",
+        ),
+        (
+            [("a", "pos")],
+            TypeError,
+            "X[0] must be a str; got tuple (('a', 'pos')). Pass texts and labels as two lists: "
+            "fit(texts, labels).",
         ),
         (
             ["a", b"b"],

@@ -201,7 +201,7 @@ def test_the_textbook_parameters_train_as_keras_does(keras):
     layers = keras.layers
     model = keras.Sequential(
         [
-            layers.Embedding(len(clf.vectorizer_.get_feature_names_out()), 6, mask_zero=True),
+            layers.Embedding(len(clf.vectorizer_.tokens_), 6, mask_zero=True),
             layers.LSTM(7),
             layers.Dense(len(clf.classes_), activation="softmax"),
         ]

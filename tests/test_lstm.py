@@ -2,7 +2,12 @@
 
 import pytest
 import torch
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import (
+    PackedSequence,
+    pack_padded_sequence,
+    pack_sequence,
+    pad_packed_sequence,
+)
 
 from sklstm.kernels import lstm_layer
 from sklstm.kernels.cells import CELLS
@@ -229,8 +234,10 @@ def test_mirror_is_its_own_inverse():
             lambda m: m(torch.zeros(T, B, 4)),
             r"input must have shape \(T, B, I\) with I=.*=5 .*3, 4",
         ),
-        (lambda m: m(torch.zeros(T, I)), r"input must have shape .* got \(7, 5\)"),
-        (lambda m: m(torch.zeros(0, B, I)), r"T, B >= 1; got \(0, 3, 5\)"),
+        (lambda m: m(torch.zeros(I)), r"input must have shape .* got \(5,\)"),
+        (lambda m: m(torch.zeros(T, 4)), r"input must have shape .* got \(7, 1, 4\)"),
+        (lambda m: m(torch.zeros(0, B, I)), r"T >= 1; got \(0, 3, 5\)"),
+        (lambda m: m(pack_sequence([torch.zeros(2, I)]), lengths=[2]), "lengths must be None for"),
         (
             lambda m: m(torch.zeros(T, B, I), (torch.zeros(1, B, H), torch.zeros(1, B, 9))),
             r"c_0 must have shape \(layers \* directions, B, H\) = \(1, 3, 11\); got \(1, 3, 9\)",
@@ -259,6 +266,7 @@ def test_unknown_cell_is_refused():
     ("settings", "match"),
     [
         ({"backend": "cuda"}, "backend must be one of 'aten', 'auto', .*; got 'cuda'"),
+        ({"proj_size": 3}, "proj_size must be 0, .* got 3. Put a torch.nn.Linear"),
         ({"num_layers": 0}, "num_layers must be a whole number of 1 or more; got 0"),
         ({"hidden_size": 2.5}, "hidden_size must be a whole number of 1 or more; got 2.5"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\); got 1.0"),
@@ -281,3 +289,105 @@ def test_lengths_may_be_a_list_and_change_after_the_call():
     (actual,) = torch.autograd.grad(output.sum(), ours.weight_hh_l0)
     torch.testing.assert_close(actual, expected, rtol=0, atol=0)
     assert torch.equal(ours(x, lengths=LENGTHS.tolist())[0], output)
+
+
+# In place of torch.nn.LSTM
+
+USED = [
+    {"bidirectional": True},
+    {"num_layers": 2, "batch_first": True},
+    {"bidirectional": True, "batch_first": True},
+]
+
+
+def assert_same_as_torch(settings, x, hx=None, arrange=lambda x: x):
+    """Check outputs, last states and all gradients of both layers."""
+    results = []
+    for layer in pair(**settings):
+        layer.flatten_parameters()
+        own = x.clone().requires_grad_()
+        output, last = layer(arrange(own), hx)
+        packed = isinstance(output, PackedSequence)
+        values = output.data if packed else output
+        rest = list(output[1:]) if packed else []
+        ((values * torch.arange(values.shape[-1])).sum() + last[0].sum() + last[1].sum()).backward()
+        grads = [own.grad, *(weight.grad for weight in layer.parameters())]
+        results.append([values, *last, *rest, *grads])
+    for ours, theirs in zip(results[1], results[0], strict=True):
+        assert type(ours) is type(theirs)
+        if ours is not None:
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
+
+
+def states_of(settings, *batch):
+    n = settings.get("num_layers", 1) * (2 if settings.get("bidirectional") else 1)
+    return draw(n, *batch, H), draw(n, *batch, H) + 1
+
+
+@pytest.mark.parametrize("is_sorted", [True, False])
+@pytest.mark.parametrize("settings", USED, ids=str)
+def test_a_packed_sequence_goes_in_and_out(settings, is_sorted):
+    first, lengths = settings.get("batch_first", False), torch.tensor([4, 7, 1])
+    lengths = lengths.sort(descending=True).values if is_sorted else lengths
+    x = draw(B, T, I) if first else draw(T, B, I)
+    for hx in (None, states_of(settings, B)):
+        assert_same_as_torch(
+            settings, x, hx, lambda x: pack_padded_sequence(x, lengths, first, is_sorted)
+        )
+
+
+@pytest.mark.parametrize("settings", USED, ids=str)
+def test_one_text_without_the_axis_of_the_batch(settings):
+    assert_same_as_torch(settings, draw(T, I))
+    assert_same_as_torch(settings, draw(T, I), states_of(settings))
+
+
+@pytest.mark.parametrize("settings", USED, ids=str)
+def test_a_batch_without_texts(settings):
+    x = draw(0, T, I) if settings.get("batch_first") else draw(T, 0, I)
+    theirs, ours = pair(**settings)
+    for hx in (None, states_of(settings, 0)):
+        for mine, wanted in zip(ours(x, hx)[1], theirs(x, hx)[1], strict=True):
+            assert mine.shape == wanted.shape and mine.dtype == wanted.dtype
+    output = ours(x)[0]
+    assert output.shape == theirs(x)[0].shape
+    output.sum().backward()
+    assert all((weight.grad == 0).all() for weight in ours.parameters())
+
+
+def test_device_and_dtype_of_the_weights():
+    layer = LSTM(I, H, dtype=torch.float64)
+    assert layer.weight_hh_l0.dtype == torch.float64
+    assert layer(draw(T, B, I))[0].dtype == torch.float64
+    assert LSTM(I, H, device="meta").weight_hh_l0.is_meta
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{}, {"cell": "layer_norm"}], ids=str)
+def test_torch_compile_calls_the_layer_as_it_is(settings):
+    """Torch's compiler traces Python, which takes seconds; "eager" compiles nothing further."""
+    layer, x = LSTM(I, H, num_layers=2, bidirectional=True, **settings), torch.randn(T, B, I)
+    compiled, results = torch.compile(layer, backend="eager"), []
+    for call in (layer, compiled):
+        layer.zero_grad()
+        output, last = call(x, lengths=LENGTHS)
+        (output.sum() + last[0].sum()).backward()
+        results.append([output, *last, *(weight.grad for weight in layer.parameters())])
+    for ours, wanted in zip(*results, strict=True):
+        assert torch.equal(ours, wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{}, {"cell": "layer_norm"}], ids=str)
+def test_torch_export_takes_texts_of_one_length(settings):
+    layer = LSTM(I, H, num_layers=2, bidirectional=True, **settings).eval()
+    sizes = ({1: torch.export.Dim.DYNAMIC},)
+    program = torch.export.export(layer, (torch.randn(T, B, I),), dynamic_shapes=sizes)
+    x = torch.randn(T, B + 4, I)
+    for ours, wanted in zip(program.module()(x)[1], layer(x)[1], strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="lengths must be None where the layer is exported"):
+        torch.export.export(layer, (x,), {"lengths": torch.tensor([T] * (B + 4))})
+    layer.backend = "torch"
+    with pytest.raises(ValueError, match="backend='torch' cannot be traced by torch.export"):
+        torch.export.export(layer, (x,))

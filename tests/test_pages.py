@@ -14,7 +14,13 @@ from sklstm import datasets
 from sklstm.training import schedule
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/index.md", "docs/user_guide.md", "docs/files.md")
+PAGES = (
+    "README.md",
+    "docs/index.md",
+    "docs/user_guide.md",
+    "docs/files.md",
+    "docs/meta_estimators.md",
+)
 #: The page whose blocks need the extra of its name; their packages warn of each other.
 INTEROP = "docs/works_with.md"
 OF_INTEROP = (

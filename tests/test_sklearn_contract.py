@@ -16,6 +16,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import sklearn
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin, clone
@@ -362,8 +363,10 @@ def test_features_for_another_estimator(tiny, texts, labels):
     assert model.fit(texts, labels).score(texts, labels) >= 0.8
     features = model[0].transform(texts)
     assert list(features.columns) == list(model[0].get_feature_names_out())
-    assert features.columns[0] == "lstmtextclassifier0"
+    assert features.columns[[0, -1]].tolist() == ["max_0", "embedding_mean_7"]
     assert features.shape == (len(texts), 2 * 16 + 8)
+    twice = LSTMTextClassifier(**TINY | {"pooling": ("mean", "last", "mean")}).fit(texts, labels)
+    assert len(set(twice.get_feature_names_out())) == 3 * 16 == twice.transform(texts).shape[1]
 
 
 def test_column_transformer_gives_the_text_column_to_the_classifier(tiny, texts, labels):
@@ -430,6 +433,12 @@ INPUTS = {
     "polars series": pl.Series,
     "polars one-column frame": lambda texts: pl.DataFrame({"text": texts}),
     "generator": iter,
+    "arrow array": pa.array,
+    "arrow chunked array": lambda texts: pa.chunked_array([texts[:3], texts[3:]]),
+    "arrow table": lambda texts: pa.table({"text": texts}),
+    "lists of one text": lambda texts: [[text] for text in texts],
+    "tuples of one text": lambda texts: [(text,) for text in texts],
+    "masked array": lambda texts: np.ma.array(texts, mask=[False] * len(texts)),
 }
 
 

@@ -55,9 +55,9 @@ def test_a_scorer_that_fails_is_named(tiny):
     texts, labels = distinct(100)
     labels = labels.astype("<U4")
     labels[0] = "rare"
-    match = "scoring must be a scorer.* which hold none of the classes .'rare'.; got the error"
+    match = "scoring must give a number.* which hold none of the classes .'rare'.; 'neg_log_loss'"
     refuse(match, tiny.set_params(scoring="neg_log_loss"), X=texts, y=labels)
-    refuse("called as scoring.estimator, X, y.", tiny.set_params(scoring=log_loss), texts, labels)
+    refuse(r"Write make_scorer\(log_loss\)", tiny.set_params(scoring=log_loss), texts, labels)
     tiny.set_params(scoring=lambda estimator, X, y: np.nan)
     refuse("scoring must give a number on the .* got nan", tiny, texts, labels)
 

@@ -83,7 +83,7 @@ def load(options):
     ids = RaggedIds(*vectorizer.fit_ragged(train[0]))
     held_out = RaggedIds(*vectorizer.transform_ragged(test[0]))
     n_classes = {"n_classes": int(max(train[1].max(), test[1].max())) + 1}
-    n_ids = {"n_ids": len(vectorizer.get_feature_names_out())}
+    n_ids = {"n_ids": len(vectorizer.tokens_)}
     return (
         {"ids": ((ids, train[1]), (held_out, test[1])), "raw texts": (train, test)},
         {"ids": n_ids | n_classes, "raw texts": n_classes},

@@ -119,7 +119,7 @@ def measure_point(*, n_texts, length, vocabulary, train, threads, backend):
         peak = PeakMemory(begin=peak.begin)
     lengths = np.diff(classifier.vectorizer_.transform_ragged(texts)[1])
     row |= {"tokens": int(lengths.sum()), "longest": int(lengths.max())}
-    row["ids"] = len(classifier.vectorizer_.get_feature_names_out())
+    row["ids"] = len(classifier.vectorizer_.tokens_)
     return row
 
 

@@ -7,6 +7,7 @@ import torch
 
 from sklstm.kernels.contract import DIFFERENTIABLE, Inputs, Outputs
 from sklstm.kernels.lanes import on_streams, side_by_side
+from sklstm.kernels.surroundings import own_defaults
 from sklstm.kernels.workload import n_shards, needs_backward
 
 
@@ -119,8 +120,11 @@ def _run_all(backend, calls):
 
 @contextmanager
 def _plainly(x):
-    """Record no gradients, and cast nothing: the dispatcher has cast the inputs."""
-    with torch.autocast(x.device.type, enabled=False), torch.no_grad():
+    """Record no gradients, and cast nothing: the dispatcher has cast the inputs.
+
+    A backward runs in other surroundings than its forward did.
+    """
+    with own_defaults(), torch.autocast(x.device.type, enabled=False), torch.no_grad():
         yield
 
 

@@ -116,6 +116,13 @@ static const Instructions INSTRUCTIONS[] = {
 #endif
 };
 
+/* Of this file's interface; library.py has the same number. Increase both with every change of Layer
+   or of what a function takes, returns or computes. */
+#define VERSION 2
+
+int64_t sklstm_version(void) { return VERSION; }
+int64_t sklstm_size_of_layer(void) { return sizeof(Layer); }
+
 /* The best entry of INSTRUCTIONS that this processor has; all before it work as well. */
 int64_t sklstm_instructions(void) {
 #if defined(__x86_64__)

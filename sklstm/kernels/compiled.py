@@ -7,16 +7,25 @@ those of all directions, one direction after another, so that one product serves
 
 import ctypes
 import warnings
-from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sklstm.kernels.contract import DIFFERENTIABLE, Inputs, Outputs
+from sklstm.kernels.library import Layer, load
 from sklstm.kernels.memory import empty
+from sklstm.kernels.rows import (
+    UNITS,
+    Rows,
+    find_rows,
+    padded,
+    padded_gates,
+    padded_size,
+    rows_of_x,
+    unpadded,
+    unpadded_gates,
+)
 from sklstm.kernels.workload import live_share, needs_backward
 
 HAS_CELLS = frozenset({"lstm"})
@@ -24,86 +33,20 @@ SHARES_THREADS = ()  # its texts share the threads already
 READS_BY_INDEX = True
 DEVICES = ("cpu",)
 RUNS_TOGETHER = True
+CAN_BE_EXPORTED = False
 
 # The multiplications of a recurrence below which a second thread costs more than it computes.
 MIN_WORK = 4_000_000
-# Hidden sizes are rounded up to whole vectors of the widest kind; the added units stay 0.
-UNITS = 16
-
-_INTEGER, _POINTER = ctypes.c_int64, ctypes.c_void_p
 
 
-class Layer(ctypes.Structure):
-    """The struct of that name in ``compiled.c``."""
-
-    _fields_ = [
-        ("n_steps", _INTEGER),
-        ("n_texts", _INTEGER),
-        ("hidden", _INTEGER),
-        ("reverse", _INTEGER),
-        ("instructions", _INTEGER),
-        ("lengths", _POINTER),
-        ("order", _POINTER),
-        ("first_row", _POINTER),
-        ("mask", _POINTER),
-        ("forward_panels", _POINTER),
-        ("backward_panels", _POINTER),
-        ("h0", _POINTER),
-        ("c0", _POINTER),
-        ("projected", _POINTER),
-        ("projected_row", _INTEGER),
-        ("source", _POINTER),
-        ("gates", _POINTER),
-        ("gates_row", _INTEGER),
-        ("c", _POINTER),
-        ("h_in", _POINTER),
-        ("out", _POINTER),
-        ("out_step", _INTEGER),
-        ("out_text", _INTEGER),
-        ("c_last", _POINTER),
-        ("grad", _POINTER),
-        ("grad_step", _INTEGER),
-        ("grad_text", _INTEGER),
-        ("dh", _POINTER),
-        ("dc", _POINTER),
-        ("d", _POINTER),
-        ("d_row", _INTEGER),
-        ("grad_bias", _POINTER),
-    ]
-
-
-@cache
 def library() -> ctypes.CDLL | None:
-    """Return the compiled library, or None where there is none."""
-    for suffix in EXTENSION_SUFFIXES:
-        path = Path(__file__).parent / f"_compiled{suffix}"
-        if path.exists():
-            found = ctypes.CDLL(str(path))
-            found.sklstm_instructions.restype = _INTEGER
-            for function in (found.sklstm_forward, found.sklstm_backward):
-                function.argtypes = [ctypes.POINTER(Layer), _INTEGER, _INTEGER]
-            found.sklstm_pack.argtypes = [ctypes.POINTER(Layer), _POINTER]
-            return found
-    return None
+    """Return the compiled library, or None where there is none that can be used."""
+    return load()[0]
 
 
 def instructions() -> int:
     """Return the number of the best instruction set that library and processor have."""
     return library().sklstm_instructions()
-
-
-class Rows(NamedTuple):
-    """The rows of a batch, and the places of their tokens in (T, B)."""
-
-    lengths: Tensor  # (B,)
-    order: Tensor  # (B,) the texts from the longest on
-    first: Tensor  # (B,) the row of each text's first token
-    last: Tensor  # (B,) the row of each text's last token
-    place: Tensor  # (N,) row -> its place in (T * B,)
-
-    def ends(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """Return the rows of the tokens (B,) that are read first, and of those read last."""
-        return (self.last, self.first) if inputs.reverse else (self.first, self.last)
 
 
 _NOT_BUILT_HERE = (
@@ -112,13 +55,24 @@ _NOT_BUILT_HERE = (
 )
 
 
+_INSTALL = "Install sklstm again"
+
+
 def _is_source() -> bool:
     return (Path(__file__).parents[2] / "setup.py").exists()
 
 
-def warn_if_not_built_here() -> None:
-    """Warn of a clone that hides an installed package with its library."""
-    if library() is None and _is_source():
+def warn_if_not_usable() -> None:
+    """Warn of a library that is broken or stale, or of a clone that hides an installed one."""
+    problem = load()[1]
+    if problem is not None:
+        warnings.warn(
+            f"The compiled LSTM cannot be used: {problem}. {_INSTALL}. Until then fits take up to "
+            "twice as long.",
+            UserWarning,
+            stacklevel=2,
+        )
+    elif library() is None and _is_source():
         warnings.warn(
             f"The compiled LSTM was not built {_NOT_BUILT_HERE}. Until then fits take up to twice "
             "as long.",
@@ -131,6 +85,9 @@ def device_refusal(device: torch.device) -> str | None:
     """Return why there is no compiled recurrence for a device, or None."""
     if device.type != "cpu":
         return f"runs on the CPU only; got tensors on {device}"
+    problem = load()[1]
+    if problem is not None:
+        return f"cannot be used: {problem} ({_INSTALL[0].lower()}{_INSTALL[1:]})"
     if library() is None and _is_source():
         return f"was not built {_NOT_BUILT_HERE}"
     if library() is None:
@@ -192,16 +149,16 @@ def backward(
 def forward_all(directions: list[Inputs], for_backward: bool) -> list[Outputs]:
     """Run the directions of a layer; see ``contract.py``."""
     n_steps, n_texts, _, hidden = directions[0].sizes
-    rows, units = _rows(directions[0]), _padded_size(hidden)
-    xs, source = _rows_of_x(directions, rows)
+    rows, units = find_rows(directions[0]), padded_size(hidden)
+    xs, source = rows_of_x(directions, rows)
     projected = _project(directions, xs)
     gates = projected
     if for_backward and source is not None:
         gates = _split(_empty_gates(len(rows.place), units, directions), len(directions))
     calls, results, kept = [], [], []
     for number, inputs in enumerate(directions):
-        mask, (begin, _) = _padded(inputs.mask_h), rows.ends(inputs)
-        fields = {"h0": _padded(inputs.h0), "mask": mask, "c_last": _padded(inputs.c0).clone()}
+        mask, (begin, _) = padded(inputs.mask_h), rows.ends(inputs)
+        fields = {"h0": padded(inputs.h0), "mask": mask, "c_last": padded(inputs.c0).clone()}
         if for_backward or mask is not None:
             fields["h_in"] = empty(len(rows.place), units)
             fields["h_in"][begin] = fields["h0"] if mask is None else fields["h0"] * mask
@@ -217,14 +174,14 @@ def forward_all(directions: list[Inputs], for_backward: bool) -> list[Outputs]:
         )
         call.pack(inputs)
         calls.append(call)
-    _run(library().sklstm_forward, calls, rows)
+    _run(library().sklstm_forward, calls, _n_threads(directions, rows))
     for inputs, call in zip(directions, calls, strict=True):
         out, c_last = call.tensors["out"], call.tensors["c_last"]
         _, end = rows.ends(inputs)
         if for_backward:
             c_last = call.tensors["c"][end]
         states = (out, out.flatten(0, 1)[rows.place[end]], c_last)
-        results.append(Outputs(*(_unpadded(state, hidden) for state in states)))
+        results.append(Outputs(*(unpadded(state, hidden) for state in states)))
     if for_backward:
         results[0] = results[0]._replace(saved=(*rows, *kept, *gates, *xs))
     return results
@@ -248,22 +205,23 @@ def backward_all(
     hidden, units = directions[0].weight_hh.shape[1], kept[0].shape[1]
     n_texts = len(rows.first)
     d = _split(_empty_gates(len(rows.place), units, directions), n)
+    n_threads = _n_threads(directions, rows)  # once: another thread may change it meanwhile
     calls = []
     for number, (inputs, (grad_h, *grad_last)) in enumerate(zip(directions, grads, strict=True)):
         if grad_h is None:
             grad_h = d[number].new_zeros(1, 1, hidden).expand(directions[0].sizes[0], n_texts, -1)
         if hidden % UNITS != 0 or grad_h.stride(-1) != 1:  # otherwise it is read by its strides
-            grad_h = _padded(grad_h)
+            grad_h = padded(grad_h)
         dh, dc = (
-            d[number].new_zeros(n_texts, units) if grad is None else _padded(grad).clone()
+            d[number].new_zeros(n_texts, units) if grad is None else padded(grad).clone()
             for grad in grad_last
         )
         call = _Call(
             inputs,
             rows,
             backward_panels=torch.empty(units, 4 * units),
-            mask=_padded(inputs.mask_h),
-            c0=_padded(inputs.c0),
+            mask=padded(inputs.mask_h),
+            c0=padded(inputs.c0),
             gates=gates[number],
             gates_row=gates[number].stride(0),
             c=kept[2 * number],
@@ -274,17 +232,17 @@ def backward_all(
             dc=dc,
             d=d[number],
             d_row=d[number].stride(0),
-            grad_bias=torch.zeros(torch.get_num_threads(), 4 * units),
+            grad_bias=torch.zeros(n_threads, 4 * units),
         )
         call.pack(inputs)
         calls.append(call)
-    _run(library().sklstm_backward, calls, rows)
+    _run(library().sklstm_backward, calls, n_threads)
     found = [
         {
-            "weight_hh": _unpadded_gates(d[k].t() @ kept[2 * k + 1], hidden)[:, :hidden],
-            "bias": _unpadded_gates(call.tensors["grad_bias"].sum(0), hidden),
-            "h0": _unpadded(call.tensors["dh"], hidden),
-            "c0": _unpadded(call.tensors["dc"], hidden),
+            "weight_hh": unpadded_gates(d[k].t() @ kept[2 * k + 1], hidden)[:, :hidden],
+            "bias": unpadded_gates(call.tensors["grad_bias"].sum(0), hidden),
+            "h0": unpadded(call.tensors["dh"], hidden),
+            "c0": unpadded(call.tensors["dc"], hidden),
         }
         for k, call in enumerate(calls)
     ]
@@ -322,8 +280,8 @@ def _project(directions: list[Inputs], xs: list[Tensor]) -> tuple[Tensor, ...]:
     """Return the share of the gates (U, 4H) that each direction's inputs x (U, I) have."""
     if directions[0].table is not None:
         return tuple(inputs.table for inputs in directions)
-    biases = [_padded_gates(inputs.bias, inputs) for inputs in directions]
-    weights = [_padded_gates(inputs.weight_ih, inputs) for inputs in directions]
+    biases = [padded_gates(inputs.bias, inputs) for inputs in directions]
+    weights = [padded_gates(inputs.weight_ih, inputs) for inputs in directions]
     projected = _empty_gates(len(xs[0]), len(weights[0]) // 4, directions)
     if len(xs) == 1:
         bias, weight = (own[0] if len(own) == 1 else torch.cat(own) for own in (biases, weights))
@@ -357,50 +315,15 @@ def _project_backward(
             source = inputs.index.flatten()[rows.place]
             of_gates = torch.zeros(len(x), of_gates.shape[1]).index_add_(0, source, of_gates)
         of_weights = (of_gates.t() @ x).chunk(len(group))
-        grads = [{"weight_ih": _unpadded_gates(own, hidden)} for own in of_weights]
+        grads = [{"weight_ih": unpadded_gates(own, hidden)} for own in of_weights]
         if any(need_grad_x):
-            weights = [_padded_gates(own.weight_ih, own) for own in group]
+            weights = [padded_gates(own.weight_ih, own) for own in group]
             grad = of_gates @ (weights[0] if len(weights) == 1 else torch.cat(weights))
             if inputs.index is None:
                 grad = torch.zeros_like(inputs.x).flatten(0, 1).index_copy_(0, rows.place, grad)
             grads[0]["x"] = grad.view(inputs.x.shape)
         found += grads
     return found
-
-
-def _rows_of_x(directions: list[Inputs], rows: Rows) -> tuple[list[Tensor], Tensor | None]:
-    """Return the inputs (U, I), once where the directions share them, and what each token reads.
-
-    None: each token reads the row of its own.
-    """
-    shared = all(inputs.x is directions[0].x for inputs in directions)
-    xs = [inputs.x for inputs in (directions[:1] if shared else directions)]
-    if directions[0].index is not None:
-        return xs, directions[0].index.flatten()[rows.place]
-    read = [empty(len(rows.place), x.shape[2]) for x in xs]
-    for x, out in zip(xs, read, strict=True):
-        torch.index_select(x.flatten(0, 1), 0, rows.place, out=out)
-    return read, None
-
-
-def _rows(inputs: Inputs) -> Rows:
-    n_steps, n_texts, _, _ = inputs.sizes
-    lengths = (
-        torch.full((n_texts,), n_steps)
-        if inputs.lengths is None
-        else inputs.lengths.long().contiguous()
-    )
-    first = lengths.cumsum(0) - lengths
-    last = first + lengths - 1
-    text = torch.repeat_interleave(lengths)
-    token = torch.arange(len(text)) - first[text]
-    return Rows(
-        lengths=lengths,
-        order=torch.argsort(lengths, descending=True, stable=True),
-        first=first,
-        last=last,
-        place=token * n_texts + text,
-    )
 
 
 class _Call:
@@ -416,7 +339,7 @@ class _Call:
         self.layer = Layer(
             n_steps=inputs.sizes[0],
             n_texts=inputs.sizes[1],
-            hidden=_padded_size(inputs.weight_hh.shape[1]),
+            hidden=padded_size(inputs.weight_hh.shape[1]),
             reverse=inputs.reverse,
             instructions=instructions(),
             **{
@@ -427,42 +350,18 @@ class _Call:
 
     def pack(self, inputs: Inputs) -> None:
         """Give the library the recurrent weights in the order in which it reads them."""
-        weight = _padded_gates(_padded(inputs.weight_hh), inputs).contiguous()
+        weight = padded_gates(padded(inputs.weight_hh), inputs).contiguous()
         library().sklstm_pack(self.layer, weight.data_ptr())
 
 
-def _run(function, calls: list[_Call], rows: Rows) -> None:
+def _run(function, calls: list[_Call], n_threads: int) -> None:
     """Run a function of the library on all directions; Python's other threads run meanwhile."""
-    hidden, n = calls[0].layer.hidden, len(calls)
-    work = n * len(rows.place) * 4 * hidden * hidden
-    layers = (Layer * n)(*(call.layer for call in calls))
-    function(layers, n, torch.get_num_threads() if work >= MIN_WORK else 1)
+    layers = (Layer * len(calls))(*(call.layer for call in calls))
+    function(layers, len(calls), n_threads)
 
 
-def _padded_size(hidden: int) -> int:
-    return -(-hidden // UNITS) * UNITS
-
-
-def _padded(x: Tensor | None) -> Tensor | None:
-    """Return x (..., H), contiguous, with columns of 0 up to the padded size."""
-    if x is None or x.shape[-1] % UNITS == 0:
-        return x if x is None else x.contiguous()
-    return torch.nn.functional.pad(x, (0, _padded_size(x.shape[-1]) - x.shape[-1]))
-
-
-def _padded_gates(x: Tensor, inputs: Inputs) -> Tensor:
-    """Return x (4H, ...) with rows of 0 after each gate."""
-    hidden = inputs.weight_hh.shape[1]
-    if hidden % UNITS == 0:
-        return x
-    by_gate = x.unflatten(0, (4, hidden))
-    more = by_gate.new_zeros(4, _padded_size(hidden) - hidden, *x.shape[1:])
-    return torch.cat([by_gate, more], dim=1).flatten(0, 1)
-
-
-def _unpadded(x: Tensor, hidden: int) -> Tensor:
-    return x if x.shape[-1] == hidden else x[..., :hidden].contiguous()
-
-
-def _unpadded_gates(x: Tensor, hidden: int) -> Tensor:
-    return x if len(x) == 4 * hidden else x.unflatten(0, (4, -1))[:, :hidden].flatten(0, 1)
+def _n_threads(directions: list[Inputs], rows: Rows) -> int:
+    """Return how many threads share the recurrences: one where there is little to share."""
+    hidden = directions[0].weight_hh.shape[1]
+    work = len(directions) * len(rows.place) * 4 * hidden * hidden
+    return torch.get_num_threads() if work >= MIN_WORK else 1

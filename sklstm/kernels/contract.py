@@ -65,6 +65,9 @@ and these constants:
     ``forward_all(directions, for_backward)`` and ``backward_all(directions, saved, grads,
     need_grad_x)``, which take and return lists with one item a direction. The first ``Outputs`` has
     what all directions saved. A gradient that autograd does not have is None.
+
+``CAN_BE_EXPORTED``
+    whether torch.export can trace it: as one operator of torch, or as plain steps.
 """
 
 from functools import lru_cache
@@ -214,7 +217,9 @@ def _check_fields(inputs: Inputs) -> None:
     """Raise ValueError for a field that is missing, not wanted, or does not fit the others."""
     zoned = inputs.zone_h is not None or inputs.zone_c is not None
     masked = inputs.mask_h is not None
-    expected = _expected_fields(inputs.cell, inputs.sizes, masked=masked, zoned=zoned)
+    # Sizes that an exported program leaves open cannot be remembered.
+    find = _expected_fields.__wrapped__ if torch.compiler.is_exporting() else _expected_fields
+    expected = find(inputs.cell, inputs.sizes, masked=masked, zoned=zoned)
     for name, (shape, source, wanted) in expected.items():
         tensor = getattr(inputs, name)
         if (tensor is not None) != wanted:

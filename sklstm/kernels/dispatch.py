@@ -145,6 +145,8 @@ def choose(backend: str, directions: list[Inputs], *, need_last: bool) -> str:
 def refusal(name: str, inputs: Inputs, need_last: bool) -> str | None:
     """Return why a backend cannot run these inputs, or None if it can."""
     module = BACKENDS[name]
+    if torch.compiler.is_exporting() and not module.CAN_BE_EXPORTED:
+        return "cannot be traced by torch.export"
     return module.device_refusal(inputs.x.device) or module.refusal(inputs, need_last)
 
 
@@ -158,7 +160,7 @@ def _first_that_runs(directions: list[Inputs], *, need_last: bool) -> str:
         if problem is None:
             return name
         problems.append(f"backend={name!r} {problem}.")
-    if problems:  # the user may be able to mend them
+    if problems and not torch.compiler.is_exporting():  # the user may be able to mend them
         _warn_once(" ".join([*problems, "The LSTM runs in plain torch, many times slower."]))
     return last
 

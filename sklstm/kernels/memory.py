@@ -18,6 +18,16 @@ MIN_SIZE = 2**18
 ALIGNMENT = 64  # bytes of a line of the processor's cache
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that memory does not suffice: numpy's, a card's, or a processor's.
+
+    For that of processors torch has no type.
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
 class _Current(threading.local):
     pool: "Pool | None" = None
 

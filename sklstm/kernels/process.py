@@ -16,7 +16,7 @@ from functools import cache
 import joblib
 import torch
 
-from sklstm.kernels.compiled import warn_if_not_built_here
+from sklstm.kernels.compiled import warn_if_not_usable
 
 
 @cache
@@ -32,7 +32,7 @@ def prepare_process() -> None:
         torch.set_num_threads(allowed)
     if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
         os.register_at_fork(after_in_child=_use_one_thread)
-    warn_if_not_built_here()
+    warn_if_not_usable()
 
 
 def _use_one_thread() -> None:

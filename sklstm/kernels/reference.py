@@ -181,6 +181,7 @@ SHARES_THREADS = ()
 READS_BY_INDEX = False
 DEVICES = ()
 RUNS_TOGETHER = False
+CAN_BE_EXPORTED = True
 
 
 def device_refusal(device: torch.device) -> str | None:

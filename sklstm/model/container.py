@@ -5,6 +5,7 @@ whole file (in which the digest's own place holds zeros). The same data are the 
 runs no code from the file, and sizes are checked before anything of that size is made.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -89,6 +90,10 @@ def write(path, content: bytes) -> None:
         raise ValueError(
             f"path must be that of a file, old or new; got {str(path)!r}, which is something else."
         )
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"path must be in a folder that exists; got {str(path)!r}. Make the folder first."
+        )
     # The system applies the umask when it opens the file. The name has a fixed length, since the
     # target's may be as long as a name can be.
     temporary = target.parent / f".sklstm-{secrets.token_hex(8)}"
@@ -101,6 +106,14 @@ def write(path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, target)
         _sync_folder(target.parent)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise OSError(
+            errno.ENOSPC,
+            f"save needs {len(content) / 2**20:.1f} MB in {str(target.parent)!r}, where there is "
+            "less room; an earlier file is as it was",
+        ) from error
     finally:  # also where Ctrl-C comes; after the replacement there is nothing to remove
         with suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -143,12 +156,18 @@ def read_description(file) -> tuple[dict, bytes]:
     length = file.read(LENGTH)
     n_header = int.from_bytes(length, "little")
     if not 2 <= n_header <= min(MOST_HEADER_BYTES, n_bytes - LENGTH):
-        raise DamagedFile("one that is broken or of another program")
+        raise DamagedFile(_name_pickle(length) or "one that is broken or of another program")
     header = file.read(n_header)
     metadata = _parse(header).get("__metadata__")
     if not isinstance(metadata, dict) or not isinstance(metadata.get(DESCRIPTION), str):
         raise DamagedFile("one that is broken or of another program")
     return _parse(metadata[DESCRIPTION].encode("utf-8", "surrogatepass")), length + header
+
+
+def _name_pickle(begin: bytes) -> str | None:
+    """Return what a file is that begins as pickles or joblib's compressed ones do, or None."""
+    is_pickle = begin[:1] == b"\x80" and begin[1:2] in b"\2\3\4\5"
+    return "a pickle: use joblib.load or pickle.load" if is_pickle else None
 
 
 def _parse(text: bytes) -> dict:

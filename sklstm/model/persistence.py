@@ -11,6 +11,7 @@ import sklearn
 import torch
 
 from sklstm.checks import level_of_user
+from sklstm.kernels.surroundings import own_surroundings
 from sklstm.labels import LARGEST_NUMBER
 from sklstm.model import container
 from sklstm.model.blending import Blend
@@ -124,7 +125,7 @@ def load(
     ValueError
         If it is damaged, of another program, of a later version, or holds another kind.
     """
-    with _one_error(path), container.opened(path) as file:
+    with _one_error(path), own_surroundings(), container.opened(path) as file:
         described, head = container.read_description(file)
         found, number = described.get("kind"), described.get("version")
         if number == 1 and type(number) is int and found in KIND_IN_VERSION_1:
@@ -198,7 +199,7 @@ def _checked(model) -> TextModel:
     """Return a model whose parts fit together."""
     if not isinstance(model, TextModel) or not isinstance(model.vectorizer, SequenceVectorizer):
         raise DamagedFile("one without a model")
-    n_ids = len(model.vectorizer.get_feature_names_out())
+    n_ids = len(model.vectorizer.tokens_)
     _require(n_ids == model.network.embedding.num_embeddings, "a vocabulary of another size")
     is_language_model = isinstance(model.network, LSTMLanguageNetwork)
     _require(isinstance(model.task, tuple(TASKS)) != is_language_model, "another task")

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklstm.kernels.memory import reused_memory
+from sklstm.kernels.memory import lacks_memory, reused_memory
+from sklstm.kernels.surroundings import own_surroundings
 from sklstm.kernels.transfer import send
 from sklstm.network.language_network import LSTMLanguageNetwork
 from sklstm.network.text_network import LSTMTextNetwork
@@ -22,11 +23,26 @@ def predict_in_chunks(texts: list[str], predict: Callable[[list[str]], np.ndarra
     result = None
     for begin in range(0, len(texts), TEXTS_PER_CHUNK):
         chunk = texts[begin : begin + TEXTS_PER_CHUNK]
-        rows = predict(chunk)
+        rows = _within_memory(predict, chunk)
         if result is None:
             result = np.empty((len(texts), *rows.shape[1:]), dtype=rows.dtype)
         result[begin : begin + len(chunk)] = rows
     return result
+
+
+def _within_memory(predict, texts):
+    """Return what a function predicts, or say what to do where the memory does not suffice."""
+    try:
+        return predict(texts)
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        kind = torch.OutOfMemoryError if isinstance(error, torch.OutOfMemoryError) else MemoryError
+        raise kind(
+            f"There is too little memory to predict texts of up to {max(map(len, texts)):,} "
+            "characters. Set max_length of the vectorizer, which bounds what the network reads, or "
+            "cut very long texts."
+        ) from error.with_traceback(None)
 
 
 def compute_outputs(network: LSTMTextNetwork, texts: RaggedIds) -> np.ndarray:
@@ -45,7 +61,7 @@ def compute_sentences(
     """Return outputs (S, n_outputs), weights (S,) and lengths (S,) of each text's S sentences."""
     result = [None] * len(texts)
     device = network.head.weight.device
-    with torch.inference_mode(), reused_memory():
+    with predicting(network):
         prepared = network.prepare(torch.from_numpy(texts.ids).to(device))
         for rows, ids, lengths in prediction_batches(texts):
             batch = network.classify_sentences(send(ids, device), lengths, prepared)
@@ -69,6 +85,13 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             network.train()
 
 
+@contextmanager
+def predicting(network: nn.Module) -> Iterator[None]:
+    """Evaluate a network without gradients, whatever the process has set in torch."""
+    with own_surroundings(), evaluating(network), torch.inference_mode(), reused_memory():
+        yield
+
+
 def _stream(
     network: LSTMTextNetwork,
     function: Callable[..., Tensor],
@@ -77,9 +100,9 @@ def _stream(
 ) -> np.ndarray:
     """Return one row a text; the further memory is that of one batch, on a card of all rows."""
     weight = network.head.weight
-    result = torch.empty(len(texts), n_columns, dtype=weight.dtype)
     order, outputs = [], []
-    with evaluating(network), torch.inference_mode(), reused_memory():
+    with predicting(network):
+        result = torch.empty(len(texts), n_columns, dtype=weight.dtype)
         prepared = network.prepare(torch.from_numpy(texts.ids).to(weight.device))
         for rows, ids, lengths in prediction_batches(texts):
             output = function(send(ids, weight.device), lengths, prepared)
@@ -99,7 +122,7 @@ def sum_log_likelihoods(network: LSTMLanguageNetwork, texts: RaggedIds) -> np.nd
     In each direction a text's first token, or its last, is given and not predicted.
     """
     device, total = network.bias.device, 0.0
-    with evaluating(network), torch.inference_mode(), reused_memory():
+    with predicting(network):
         for _, ids, lengths in prediction_batches(texts):
             total += network.log_probabilities(send(ids, device), lengths).double().sum(dim=(1, 2))
     return total.cpu().numpy()

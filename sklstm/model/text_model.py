@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklstm.kernels.surroundings import own_surroundings
 from sklstm.model.blending import Blend
 from sklstm.model.prediction import compute_outputs, compute_pooled, predict_in_chunks
 from sklstm.network.encoder import Encoder
@@ -99,6 +100,10 @@ class TextModel:
 
     def __setstate__(self, state):
         """Take the fields; put the network on its device where this machine has it."""
+        with own_surroundings():
+            self._take(state)
+
+    def _take(self, state):
         state = dict(state)
         device = torch.device(state.pop("device"))
         vars(self).update(state)

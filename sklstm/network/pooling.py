@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from sklstm.names import did_you_mean
+
 
 class UndrawnLinear(nn.Linear):
     """A linear layer whose weights the network draws, from its own generator.
@@ -114,8 +116,9 @@ POOLINGS = {
 def check_pooling(pooling) -> None:
     """Raise ValueError unless every name of ``pooling`` is known and there is one."""
     names = [pooling] if isinstance(pooling, str) else list(pooling)
-    if not names or any(name not in list(POOLINGS) for name in names):
+    wrong = [name for name in names if name not in list(POOLINGS)]
+    if not names or wrong:
         raise ValueError(
             f"pooling must name one or more of {', '.join(map(repr, sorted(POOLINGS)))}; "
-            f"got {pooling!r}."
+            f"got {pooling!r}.{did_you_mean(wrong[0], POOLINGS) if wrong else ''}"
         )

@@ -5,6 +5,8 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 
+from sklstm.checks import shorten
+
 
 def resolve_device(device: str) -> str:
     """Return the device to train on, ``"auto"`` resolved.
@@ -33,7 +35,7 @@ def resolve_device(device: str) -> str:
     except (AssertionError, NotImplementedError, RuntimeError) as error:
         raise ValueError(
             f"device={device!r} must be a device that torch can compute on here; got the error "
-            f"{str(error).splitlines()[0]!r}. Use device='auto' or device='cpu'."
+            f"{shorten(str(error), 100)}. Use device='auto' or device='cpu'."
         ) from error
     return device
 

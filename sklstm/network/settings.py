@@ -77,7 +77,7 @@ class NetworkSettings:
     @classmethod
     def of(cls, estimator, **known) -> "NetworkSettings":
         """Return the settings of an estimator; ``known`` ones replace its parameters."""
-        return cls.from_parameters(estimator.get_params(deep=False) | known)
+        return cls.from_parameters(vars(estimator) | known)
 
     @classmethod
     def from_parameters(cls, parameters: dict) -> "NetworkSettings":

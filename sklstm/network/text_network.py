@@ -1,5 +1,7 @@
 """Ids to the outputs of a text: embedding, LSTM, pooling, head."""
 
+from collections import Counter
+
 import torch
 from torch import Tensor, nn
 
@@ -48,10 +50,12 @@ class LSTMTextNetwork(Encoder):
             POOLINGS[name](n_states, bidirectional=settings.bidirectional, generator=generator)
             for name in settings.pooling
         )
-        self.n_pooled = sum(
-            settings.embedding_dim if name == "embedding_mean" else n_states
+        #: The pools and their widths, in the order of the features.
+        self.widths = [
+            (name, settings.embedding_dim if name == "embedding_mean" else n_states)
             for name in settings.pooling
-        )
+        ]
+        self.n_pooled = sum(width for _, width in self.widths)
         if settings.read_by == "sentence":
             self.merge = Merge(self.n_pooled)
         self.head = UndrawnLinear(self.n_pooled, n_outputs)
@@ -177,6 +181,14 @@ class LSTMTextNetwork(Encoder):
             live = (step < send(rows.lengths, vectors.device)).unsqueeze(2)
             pooled.append(self._read_rows(own, rows.lengths, live))
         return torch.cat(pooled)[found.place], found
+
+    def name_features(self) -> list[str]:
+        """Return the names of the pooled features: pool and number."""
+        names, count = [], Counter()
+        for pool, width in self.widths:
+            names += [f"{pool}_{k}" for k in range(count[pool], count[pool] + width)]
+            count[pool] += width  # a pool that is named twice continues
+        return names
 
     def _read_rows(self, embedded, lengths, live):
         """Return the pooled representation (B, n_pooled) of rows read from beginning to end."""

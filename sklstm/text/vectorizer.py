@@ -20,6 +20,7 @@ from sklstm.checks import (
     fit_context,
     warn_of_no_pickle,
 )
+from sklstm.names import NamedParameters
 from sklstm.text.reading import (
     BYTES_PER_ID,
     Cache,
@@ -55,7 +56,7 @@ from sklstm.text.vocabulary import (
 OWN_PATTERNS = (None, TOKEN_PATTERN, FORMER_PATTERN)
 
 
-class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class SequenceVectorizer(TransformerMixin, NamedParameters, BaseEstimator):
     """Turn texts into sequences of token ids, in the order of reading.
 
     Like :class:`~sklearn.feature_extraction.text.CountVectorizer`, but it keeps the order of the
@@ -111,6 +112,8 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
     vocabulary_ : dict
         Token to id. Ids start at 3, the most frequent token first; equal counts in
         alphabetical order.
+    tokens_ : ndarray of str objects of shape (n_ids,)
+        The token of each id, the three special ones first.
 
     Notes
     -----
@@ -258,8 +261,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         ValueError
             If an id is not in the vocabulary.
         """
-        tokens = self.get_feature_names_out()
-        ids = np.asarray(X)
+        tokens, ids = self.tokens_, np.asarray(X)
         if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
             raise ValueError(
                 "X must be a matrix of ids as transform returns it; "
@@ -272,8 +274,14 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             )
         return [tokens[row[row != PADDING]] for row in ids]
 
+    @property
+    def tokens_(self):
+        """The token of each id, the three special ones first."""
+        check_is_fitted(self, "vocabulary_")
+        return np.array([*SPECIAL_TOKENS, *self.vocabulary_], dtype=object)
+
     def get_feature_names_out(self, input_features=None):
-        """Return the token of each id, the three special ones first.
+        """Return the names of the columns of ``transform``: token_0, token_1 and so on.
 
         Parameters
         ----------
@@ -282,10 +290,21 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
 
         Returns
         -------
-        tokens : ndarray of str objects of shape (n_ids,)
+        names : ndarray of str objects of shape (max_length,)
+            ``tokens_`` has the tokens by their ids.
+
+        Raises
+        ------
+        ValueError
+            If ``max_length`` is None: the number of columns is then that of the longest text.
         """
         check_is_fitted(self, "vocabulary_")
-        return np.array([*SPECIAL_TOKENS, *self.vocabulary_], dtype=object)
+        if self.max_length is None:
+            raise ValueError(
+                "get_feature_names_out needs a number of columns that is known; got "
+                "max_length=None. Set max_length. For the tokens by their ids use tokens_."
+            )
+        return np.array([f"token_{place}" for place in range(self.max_length)], dtype=object)
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit_ragged(self, X, *, marks=False):

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler, ProgressBar
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from torch import Tensor, nn
 
 from sklstm.checks import level_of_user
 from sklstm.network.state import has_usable_weights
 from sklstm.training.fine_tuning import measure_depth
-from sklstm.training.reporting import Report
+from sklstm.training.printing import PREFIX, build_printing
 from sklstm.training.schedule import Schedule
 from sklstm.training.settings import TrainingSettings
 from sklstm.training.trained import TrainingStopped
@@ -22,8 +22,6 @@ from sklstm.training.trained import TrainingStopped
 # Gradients of recurrent networks explode now and then (Pascanu et al. 2013); this norm is the
 # one of Miyato et al. (2017).
 MAX_GRADIENT_NORM = 1.0
-#: What the names of our own callbacks begin with.
-PREFIX = "sklstm_"
 
 
 def build_callbacks(
@@ -85,7 +83,7 @@ def build_callbacks(
             )
     ours = [(PREFIX + name, callback) for name, callback in callbacks.items()]
     last = [(PREFIX + name, callback) for name, callback in last]
-    shown = _printing(settings.verbose, n_batches)
+    shown = build_printing(settings.verbose, n_batches)
     return [*ours, *_copy_users(settings.callbacks or []), *shown, *last]
 
 
@@ -101,17 +99,6 @@ def _copy_users(callbacks: list) -> list:
                 f"got {item!r}."
             )
     return copy.deepcopy(callbacks)
-
-
-def _printing(verbose: int, n_batches: int) -> list[tuple[str, Callback]]:
-    callbacks = []
-    if verbose >= 2:
-        # As text in notebooks too, where tqdm's own widget needs one more package.
-        bar = ProgressBar(batches_per_epoch=n_batches, detect_notebook=False)
-        callbacks.append((PREFIX + "progress", bar))
-    if verbose >= 1:
-        callbacks.append((PREFIX + "epoch_log", EpochLog(Report(verbose))))
-    return callbacks
 
 
 class GradientClipping(Callback):
@@ -364,20 +351,3 @@ class Diverged(Callback):
             stacklevel=level_of_user(),
         )
         raise TrainingStopped
-
-
-class EpochLog(Callback):
-    """Shows a line for each epoch; skorch's PrintLog colours its numbers, also in files.
-
-    Parameters
-    ----------
-    report : Report
-        Where the lines go.
-    """
-
-    def __init__(self, report: Report):
-        self.report = report
-
-    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        """Show the newest row of the history."""
-        self.report.epoch(len(net.history), net.history[-1])

@@ -3,6 +3,7 @@
 import numpy as np
 from torch import nn
 
+from sklstm.kernels.surroundings import own_surroundings
 from sklstm.model.blending import Blend, blend_by_validation, expect_weights
 from sklstm.model.text_model import TextModel
 from sklstm.model.validation import Validation
@@ -26,7 +27,8 @@ from sklstm.training.trained import Trained
 class Fitting:
     """The state of one running fit. It owns no formula: each verb is a call of what does.
 
-    As a context manager it reports an interruption by Ctrl-C, once the model is stored.
+    As a context manager it resets what the process has set in torch, and reports an interruption by
+    Ctrl-C once the model is stored.
 
     Parameters
     ----------
@@ -40,13 +42,7 @@ class Fitting:
         How to train; None is as the estimator's parameters say.
     """
 
-    def __init__(
-        self,
-        estimator,
-        start: Fresh,
-        task: Task | None = None,
-        settings: TrainingSettings | None = None,
-    ):
+    def __init__(self, estimator, start: Fresh, task: Task | None = None, settings=None):
         self.estimator, self.start, self.task = estimator, start, task
         self.settings = settings or TrainingSettings.of(estimator)
         self.device = resolve_device(estimator.device)
@@ -54,11 +50,14 @@ class Fitting:
         self.n_stages = start.count_stages() if self.settings.gradual_unfreezing else 1
         self.rng, self.generator = start.generators()
         self.report, self.moments, self.interrupted = Report(self.settings.verbose), {}, False
+        self.surroundings = own_surroundings()
 
     def __enter__(self):
+        self.surroundings.__enter__()
         return self
 
     def __exit__(self, kind, error, traceback):
+        self.surroundings.__exit__(kind, error, traceback)
         if kind is None and self.interrupted:
             report_interruption(self.estimator.model_)
 
@@ -115,7 +114,7 @@ class Fitting:
         settings = self.start.network_settings()
         network = LSTMTextNetwork(
             settings,
-            n_ids=len(vectorizer.get_feature_names_out()),
+            n_ids=len(vectorizer.tokens_),
             n_outputs=self.task.n_outputs,
             generator=self.generator,
         )

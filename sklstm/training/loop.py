@@ -10,7 +10,7 @@ from skorch.callbacks import EpochTimer, LRScheduler, PassthroughScoring
 from skorch.history import History
 from torch import Tensor, nn
 
-from sklstm.kernels.memory import reused_memory
+from sklstm.kernels.memory import lacks_memory, reused_memory
 from sklstm.network.state import has_usable_weights
 from sklstm.text.batching import Batch, TrainingBatches
 from sklstm.text.windows import TrainingWindows, WindowBatch
@@ -207,10 +207,13 @@ def train(net: TextNet, batches: TrainingBatches | TrainingWindows, *, n_epochs:
             net.fit_loop(batches, epochs=n_epochs)
     except TrainingStopped:
         pass
-    except torch.OutOfMemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        lack = _explain_lack_of_memory(batches, net.device)
+        kind = torch.OutOfMemoryError if isinstance(error, torch.OutOfMemoryError) else MemoryError
         # Without the traceback, whose frames would keep what has no room.
-        lack = _explain_lack_of_memory(batches)
-        raise torch.OutOfMemoryError(lack) from error.with_traceback(None)
+        raise kind(lack) from error.with_traceback(None)
     except KeyboardInterrupt:
         interrupted = True
     net.notify("on_train_end", X=batches, y=None)
@@ -224,13 +227,15 @@ def train(net: TextNet, batches: TrainingBatches | TrainingWindows, *, n_epochs:
     return Trained(history, _users_callbacks(net), interrupted, len(history) - n_earlier)
 
 
-def _explain_lack_of_memory(batches: TrainingBatches | TrainingWindows) -> str:
+def _explain_lack_of_memory(batches: TrainingBatches | TrainingWindows, device: str) -> str:
     size = batches.batch_size
-    smaller = f"batch_size={size // 2}" if size > 1 else "a smaller hidden_size"
+    remedies = [f"batch_size={size // 2}" if size > 1 else "a smaller hidden_size"]
+    remedies.append("a vectorizer with a smaller max_length")
+    if torch.device(device).type != "cpu":
+        remedies.append("device='cpu'")
     return (
         f"The device has too little memory for a batch of {size} texts of up to "
-        f"{batches.most_steps:,} tokens. Use {smaller}, a vectorizer with a smaller max_length, or "
-        f"device='cpu'."
+        f"{batches.most_steps:,} tokens. Use {', '.join(remedies[:-1])} or {remedies[-1]}."
     )
 
 

@@ -14,6 +14,9 @@ from sklstm.model.blending import Blend, pool
 from sklstm.model.validation import Validation
 from sklstm.training.trained import Trained
 
+#: What writing raises: a program without a console has no stream, others a closed one. Neither must
+#: end a training.
+NOT_WRITABLE = (AttributeError, OSError, ValueError)
 LOGGER = logging.getLogger("sklstm")
 # What skorch and our own callbacks record for themselves.
 _INTERNAL = ("epoch", "dur", "lr", "batches", "train_batch_count", "valid_batch_count", "complete")
@@ -39,8 +42,7 @@ class Report:
         if self.verbose < 1:
             return
         LOGGER.info(text)
-        # A program without a console has no stream, and a closed one must not end a training.
-        with contextlib.suppress(AttributeError, OSError, ValueError):
+        with contextlib.suppress(*NOT_WRITABLE):
             sys.stdout.write(f"{text}\n")
             sys.stdout.flush()
 

@@ -52,7 +52,7 @@ class TrainingSettings:
     def of(cls, estimator, **known) -> "TrainingSettings":
         """Return the settings of an estimator; ``known`` ones replace its parameters."""
         names = {field.name for field in fields(cls)}
-        parameters = estimator.get_params(deep=False)
+        parameters = vars(estimator)  # all of them, also where a subclass has fewer
         return cls(**{name: parameters[name] for name in names & parameters.keys()} | known)
 
     def for_one_pass(self) -> "TrainingSettings":

@@ -106,7 +106,7 @@ class Fresh:
         width = None if estimator.embedding_dim == "auto" else estimator.embedding_dim
         self.vectors = find_vectors(
             estimator.embeddings,
-            vectorizer.get_feature_names_out(),
+            vectorizer.tokens_,
             n_special=len(SPECIAL_TOKENS),
             width=width,
         )
@@ -271,7 +271,15 @@ def _check_pretrained(pretrained):
 def _find_language_model(given) -> TextModel:
     """Return what the language model of a path, or an estimator, has learnt."""
     if isinstance(given, str | os.PathLike):
-        return load(given, expected="LSTMLanguageModel").model
+        try:
+            return load(given, expected="LSTMLanguageModel").model
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"pretrained={str(given)!r} must be a file that LSTMLanguageModel.save has "
+                "written; there is no such file. Check the name and the working directory."
+            ) from error
+        except ValueError as error:
+            raise ValueError(f"pretrained={str(given)!r} cannot be loaded: {error}") from error
     model = getattr(given, "model_", None)
     if isinstance(model, TextModel) and isinstance(model.network, LSTMLanguageNetwork):
         return model
@@ -284,7 +292,8 @@ def _find_language_model(given) -> TextModel:
 
 def _default(estimator, name: str):
     """Return what a parameter is where the user gives none."""
-    return signature(type(estimator)).parameters[name].default
+    kinds = [signature(kind.__init__).parameters for kind in type(estimator).__mro__]
+    return next(parameters[name].default for parameters in kinds if name in parameters)
 
 
 def _choose_vectorizer(theirs: SequenceVectorizer, own: SequenceVectorizer | None):

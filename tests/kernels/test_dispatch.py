@@ -2,15 +2,19 @@
 
 import ast
 import inspect
+import re
 import shutil
+import subprocess
 import warnings
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from sklstm.kernels import available_backends, compiled, dispatch, lstm_layer, triton_layer
+from sklstm.kernels import available_backends, compiled, dispatch, library, lstm_layer, triton_layer
 from sklstm.kernels.cells import CELLS
 from sklstm.kernels.contract import Inputs, check_inputs
 from sklstm.kernels.dispatch import BACKENDS, choose, gains_from_bfloat16, refusal
@@ -285,8 +289,53 @@ def test_compiled_says_that_it_was_not_built(monkeypatch, tmp_path, is_source, m
     # Who installs with "pip install ." and starts Python in the clone would not notice.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        compiled.warn_if_not_built_here()
+        compiled.warn_if_not_usable()
     assert [warning.category for warning in caught] == [UserWarning] * is_source
+
+
+SOURCES = {
+    "garbage": b"no library",
+    "empty": b"",
+    "foreign": "int something(void) { return 1; }",
+    "stale": "".join(
+        f"long sklstm_{name}(void) {{ return {library.VERSION - 1}; }} "
+        for name in "version size_of_layer instructions forward backward pack".split()
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_a_library_that_cannot_be_used_is_named_and_the_next_backend_runs(
+    monkeypatch, tmp_path, kind
+):
+    path = tmp_path / f"_compiled{EXTENSION_SUFFIXES[0]}"
+    if isinstance(SOURCES[kind], bytes):
+        path.write_bytes(SOURCES[kind])
+    elif shutil.which("gcc") is None:
+        pytest.skip("no gcc here")
+    else:
+        (tmp_path / "library.c").write_text(SOURCES[kind])
+        source = str(tmp_path / "library.c")
+        subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(path), source], check=True)
+    monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
+    monkeypatch.setattr(compiled, "load", cache(library.load.__wrapped__))
+    what = "another version of the source" if kind == "stale" else "cannot be loaded"
+    with pytest.warns(UserWarning, match=f"cannot be used: _compiled.* {what}.* Install"):
+        compiled.warn_if_not_usable()
+    assert "compiled" not in available_backends("cpu")
+    inputs = make_inputs(SMALL, "lstm", torch.float32)
+    assert choose("auto", [inputs], need_last=False) in ("aten", "torch")
+    with pytest.raises(ValueError, match=f"backend='compiled' cannot be used: .*{what}"):
+        choose("compiled", [inputs], need_last=False)
+
+
+def test_struct_and_version_of_python_are_those_of_the_source():
+    source = (Path(compiled.__file__).parent / "compiled.c").read_text()
+    struct = re.sub(r"/\*.*?\*/", "", source, flags=re.DOTALL).split("typedef struct {")[1]
+    fields = struct.split("} Layer;")[0]
+    names = [re.findall(r"\w+", part)[-1] for part in re.split("[,;]", fields) if part.strip()]
+    assert names == [name for name, _ in library.Layer._fields_]
+    assert f"#define VERSION {library.VERSION}\n" in source
 
 
 def refuse(match, case=RAGGED, cell="lstm", backend="auto", need_last=True, **changes):

@@ -290,7 +290,7 @@ def test_a_refusal_names_the_way_out():
 
 def make_model(**parts):
     vectorizer = SequenceVectorizer().fit(TEXTS)
-    network = build_network(n_ids=len(vectorizer.get_feature_names_out()), n_outputs=2)
+    network = build_network(n_ids=len(vectorizer.tokens_), n_outputs=2)
     task = Multiclass(np.array(["neg", "pos"]), 0.1)
     return TextModel(vectorizer, network, task, **parts)
 

@@ -17,7 +17,7 @@ TEXTS = ["good film . bad actors !", "dull", "what ? no ) so"]
 
 def build_model(read_by="sentence"):
     vectorizer = SequenceVectorizer().fit(TEXTS)
-    n_ids = len(vectorizer.get_feature_names_out())
+    n_ids = len(vectorizer.tokens_)
     network = build_network(n_ids=n_ids, read_by=read_by).eval()
     if read_by is not None:
         with torch.no_grad():

@@ -18,7 +18,7 @@ from tests.conftest import TEXTS
 
 def build_model(**parts):
     vectorizer = SequenceVectorizer().fit(TEXTS)
-    n_ids = len(vectorizer.get_feature_names_out())
+    n_ids = len(vectorizer.tokens_)
     return TextModel(vectorizer, build_network(n_ids=n_ids).eval(), task=make_task(), **parts)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import make_scorer, roc_auc_score
+from sklearn.metrics import f1_score, make_scorer, roc_auc_score
 
 from sklstm.model.prediction import compute_outputs, sum_log_likelihoods
 from sklstm.model.validation import LanguageValidation, Validation
@@ -81,8 +81,8 @@ def test_texts_of_which_none_counts_are_refused():
         (
             lambda *_: "high",
             None,
-            "scoring must be a scorer, called as scoring(estimator, X, y), that gives a number on "
-            "the 60 validation texts; got the error 'could not convert string to float: 'high''.",
+            "scoring must give a number on the 60 validation texts; <lambda> raised 'could not "
+            "convert string to float: 'high''.",
         ),
         (
             lambda *_: float("nan"),
@@ -98,6 +98,21 @@ def test_what_is_no_score_is_named(score, targets, sentence):
     assert str(caught.value).replace('"', "'") == (
         f"{sentence} Use scoring=None, or give X_val and y_val with texts of every class."
     )
+
+
+@pytest.mark.parametrize(
+    ("scoring", "n_classes", "remedy"),
+    [
+        ("f1", 2, "scoring='f1_macro', or say.* pos_label='a' or 'b'"),
+        ("precision", 3, "scoring='precision_macro' or 'precision_micro' or 'precision_weighted'"),
+        ("roc_auc", 3, "scoring='roc_auc_ovr' or 'roc_auc_ovo', which take several classes"),
+        (make_scorer(f1_score), 3, "Use make_scorer.metric, average='macro'."),
+    ],
+)
+def test_a_scorer_that_fails_gets_its_own_remedy(scoring, n_classes, remedy):
+    network = build_network(n_outputs=n_classes)
+    with pytest.raises(ValueError, match=remedy):
+        validation(scoring, n_classes).evaluate(network)
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])

@@ -7,8 +7,11 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sklstm import SequenceVectorizer
 from sklstm.text import reading
@@ -34,7 +37,7 @@ def test_inverse_transform_gives_the_tokens_back():
 
 def test_names_are_in_the_order_of_the_ids():
     vectorizer = SequenceVectorizer().fit(TEXTS)
-    names = vectorizer.get_feature_names_out()
+    names = vectorizer.tokens_
     assert names[:3].tolist() == ["<padding>", "<unknown>", "<boundary>"]
     assert all(names[i] == token for token, i in vectorizer.vocabulary_.items())
 
@@ -266,6 +269,33 @@ def test_before_fit():
         SequenceVectorizer().transform(["a"])
     with pytest.raises(NotFittedError):
         SequenceVectorizer().get_feature_names_out()
+    assert not hasattr(SequenceVectorizer(), "tokens_")
+
+
+@pytest.mark.parametrize("kind", ["default", "pandas", "polars"])
+def test_columns_have_names(kind):
+    vectorizer = SequenceVectorizer(max_length=4).set_output(transform=kind)
+    ids = vectorizer.fit_transform(TEXTS)
+    names = vectorizer.get_feature_names_out()
+    assert ids.shape == (len(TEXTS), 4) and names.tolist()[::3] == ["token_0", "token_3"]
+    if kind != "default":
+        assert list(ids.columns) == list(names)
+    np.testing.assert_array_equal(ids, SequenceVectorizer(max_length=4).fit_transform(TEXTS))
+    pipeline = make_pipeline(vectorizer, StandardScaler()).fit(TEXTS)
+    assert pipeline.get_feature_names_out().tolist() == names.tolist()
+
+
+def test_columns_of_a_number_that_is_not_known_have_no_names():
+    vectorizer = SequenceVectorizer(max_length=None).fit(TEXTS)
+    with pytest.raises(ValueError, match="got max_length=None. Set max_length.* use tokens_"):
+        vectorizer.get_feature_names_out()
+
+
+def test_a_global_setting_of_the_output_changes_no_fit(tiny, texts, labels):
+    before = tiny.fit(texts, labels).predict_proba(texts)
+    with sklearn.config_context(transform_output="pandas"):
+        np.testing.assert_array_equal(tiny.fit(texts, labels).predict_proba(texts), before)
+        assert list(tiny.transform(texts).columns) == list(tiny.get_feature_names_out())
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ def test_the_callbacks_are_in_the_order_in_which_an_epoch_ends():
         "clip",
         "diverged",
         "schedule",
+        "rate",
         "weights",
         "unfreezing",
         "validation",

@@ -177,7 +177,7 @@ def test_a_wrapped_network_shows_what_its_training_left():
     assert steps_of(wrapped) == {6}
 
 
-@pytest.mark.parametrize(("batch_size", "advice"), [(4, "Use batch_size=2, "), (1, "hidden_size")])
+@pytest.mark.parametrize(("batch_size", "advice"), [(4, "batch_size=2 or"), (1, "hidden_size")])
 def test_too_little_memory_says_what_to_do(batch_size, advice):
     def step(network, batch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.")

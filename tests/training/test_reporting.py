@@ -3,6 +3,7 @@
 import io
 import logging
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -142,11 +143,32 @@ class Broken(io.StringIO):
         raise BrokenPipeError
 
 
-@pytest.mark.parametrize("stream", [None, Broken()], ids=["no stream", "a closed pipe"])
-def test_a_fit_does_not_die_of_printing(monkeypatch, stream):
-    monkeypatch.setattr(sys, "stdout", stream)
-    model = LSTMTextClassifier(**SETTINGS).fit(*distinct(60))
+class Closed(io.StringIO):
+    def __init__(self):
+        super().__init__()
+        self.close()
+
+
+@pytest.mark.parametrize("make", [lambda: None, Broken, Closed], ids=["none", "pipe", "closed"])
+@pytest.mark.parametrize(("name", "verbose"), [("stdout", 1), ("stderr", 2)])
+def test_a_fit_does_not_die_of_printing(monkeypatch, make, name, verbose):
+    monkeypatch.setattr(sys, name, make())
+    model = LSTMTextClassifier(**SETTINGS | {"verbose": verbose}).fit(*distinct(60))
     assert model.n_iter_ == 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of Unix")
+@pytest.mark.parametrize("ending", [">&-", "2>&-", "| head -n 1", "> /dev/full", "2> /dev/full"])
+def test_a_process_trains_whatever_its_output_is(tmp_path, ending):
+    program = (
+        "from sklstm import LSTMTextClassifier\n"
+        f"model = LSTMTextClassifier(**{SETTINGS | {'verbose': 2}!r}).fit({TEXTS!r}, {LABELS!r})\n"
+        f"open({str(tmp_path / 'done')!r}, 'w').write(str(model.n_iter_))\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    subprocess.run(f"'{sys.executable}' program.py {ending}", shell=True, cwd=tmp_path)
+    assert (tmp_path / "done").read_text() == "3"
 
 
 def test_the_logger_gets_the_same_lines(capsys, caplog):

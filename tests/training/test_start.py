@@ -342,7 +342,10 @@ def test_a_fitted_classifier_pickles(model):
             {"pretrained": LSTMLanguageModel()},
             "must be a fitted LSTMLanguageModel; got one that is",
         ),
-        ({"pretrained": "absent"}, "path must be a file that save has written; got 'absent'."),
+        (
+            {"pretrained": "absent"},
+            "pretrained='absent' must be a file that LSTM",
+        ),
         (
             {"pretrained": FrozenEstimator(SequenceVectorizer())},
             "a FrozenEstimator of one or the path of one that was saved; got SequenceVectorizer.",

@@ -1,0 +1,243 @@
+"""The compiled LSTM under AddressSanitizer and UndefinedBehaviorSanitizer, on random shapes.
+
+Forward and backward of each shape are compared with the definition in float64. Then one batch runs
+with its rows more than 2^31 numbers apart in every tensor: these are mapped, and only the pages
+that are read or written take memory. Needs gcc with its sanitizers.
+
+python benchmarks/hostile/sanitizers.py --json benchmarks/results/sanitizers.json
+"""
+
+import argparse
+import ctypes
+import mmap
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+from tables import describe_machine, print_table, write
+
+import sklstm.kernels.compiled as compiled
+from sklstm.kernels import library, lstm_layer
+from sklstm.kernels.contract import DIFFERENTIABLE, Inputs
+
+NAMES = {0: "plain", 1: "AVX2", 2: "AVX-512"}
+FLAGS = "-O2 -g -fno-math-errno -fopenmp -shared -fPIC -fno-omit-frame-pointer"
+SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all"
+#: Largest difference from the definition, as a share of the largest number or of 1.
+TOLERANCE = 1e-5
+
+
+def main():
+    options = parse()
+    if options.library is None:
+        sys.exit(run_sanitized())
+    use(options.library)
+    torch.set_num_threads(max(options.threads))
+    results = describe_machine() | {"seed": options.seed, "shapes": options.shapes}
+    rng = np.random.default_rng(options.seed)
+    rows, worst = {}, Counter()
+    best = compiled.instructions()
+    for number in range(options.shapes):
+        instructions, n_threads = number % (best + 1), options.threads[number // 3 % 2]
+        compiled.instructions = lambda instructions=instructions: instructions
+        torch.set_num_threads(n_threads)
+        shape, difference = try_shape(rng)
+        name = f"{NAMES[instructions]}, {n_threads} thread{'s' * (n_threads > 1)}"
+        row = rows.setdefault(name, Counter())
+        row["shapes"] += 1
+        row["texts of 1"] += shape["ones"]
+        row["faults"] += difference > TOLERANCE
+        worst[name] = max(worst[name], difference)
+        if difference > TOLERANCE:
+            print(f"FAULT: {difference} in {shape}", flush=True)
+    columns = ["shapes", "texts of 1", "faults", "largest difference"]
+    print_table(
+        "instructions",
+        columns,
+        {
+            name: [*(row[c] for c in columns[:3]), f"{worst[name]:.1e}"]
+            for name, row in rows.items()
+        },
+    )
+    results["table"] = {name: dict(row) | {"worst": worst[name]} for name, row in rows.items()}
+    results["far"] = {}
+    for instructions in range(best + 1):
+        results["far"][NAMES[instructions]] = try_far_apart(instructions)
+    print(f"rows 2^31 numbers apart, same bits: {results['far']}")
+    write(options.json, results)
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--shapes", type=int, default=5_000)
+    parser.add_argument("--threads", type=int, nargs=2, default=(1, 4))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--library", type=Path, help="a library that has been built already")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
+    return parser.parse_args()
+
+
+def run_sanitized() -> int:
+    """Build the library with sanitizers, and run this script again with theirs loaded first."""
+    source = Path(compiled.__file__).parent / "compiled.c"
+    with tempfile.TemporaryDirectory() as folder:
+        built = Path(folder) / "sanitized.so"
+        command = f"gcc {FLAGS} {SANITIZERS} {shlex.quote(str(source))} -o {built}"
+        subprocess.run(shlex.split(command), check=True)
+        runtime = subprocess.run(
+            ["gcc", "-print-file-name=libasan.so"], check=True, capture_output=True, text=True
+        )
+        environment = os.environ | {
+            "LD_PRELOAD": runtime.stdout.strip(),
+            # Python and torch never give some memory back.
+            "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1",
+            "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        }
+        arguments = [sys.executable, *sys.argv, "--library", str(built)]
+        return subprocess.run(arguments, env=environment).returncode
+
+
+def use(path):
+    """Let the package compute with this library."""
+    found, problem = library.open_library(path)
+    if problem is not None:
+        raise SystemExit(problem)
+    compiled.load = lambda: (found, None)
+
+
+def try_shape(rng) -> tuple[dict, float]:
+    """Run a random batch; return what it was, and the largest difference from the definition."""
+    hidden, n_inputs = int(rng.integers(1, 301)), int(rng.integers(1, 40))
+    n_texts = int(rng.integers(1, 40))
+    n_steps = int(rng.integers(1, 1 + max(1, 12_000 // (hidden * n_texts) + 5)))
+    by_index = rng.random() < 0.3
+    ragged = rng.random() < 0.8
+    lengths = rng.integers(1, n_steps + 1, n_texts)
+    lengths[rng.random(n_texts) < 0.2] = 1
+    shape = {"T": n_steps, "B": n_texts, "I": n_inputs, "H": hidden, "index": by_index}
+    shape |= {"ragged": ragged, "ones": int((lengths == 1).any()) if ragged else int(n_steps == 1)}
+
+    def draw(*size):
+        return torch.from_numpy(rng.normal(size=size).astype(np.float32)) * 0.5
+
+    n_rows = int(rng.integers(1, 30))
+    inputs = Inputs(
+        x=draw(n_rows, n_inputs) if by_index else draw(n_steps, n_texts, n_inputs),
+        index=torch.from_numpy(rng.integers(0, n_rows, (n_steps, n_texts))) if by_index else None,
+        weight_ih=draw(4 * hidden, n_inputs) * n_inputs**-0.5,
+        weight_hh=draw(4 * hidden, hidden) * hidden**-0.5,
+        bias=draw(4 * hidden),
+        h0=draw(n_texts, hidden),
+        c0=draw(n_texts, hidden),
+        reverse=bool(rng.random() < 0.5),
+        lengths=torch.from_numpy(lengths) if ragged else None,
+        mask_h=(draw(n_texts, hidden) > 0).float() * 2 if rng.random() < 0.3 else None,
+    )
+    weights = draw(n_steps, n_texts, hidden)
+    ours = compute(inputs, weights, "compiled")
+    theirs = compute(_map(inputs, torch.Tensor.double), weights.double(), "reference")
+    return shape, max(
+        float((a.double() - b).abs().max() / b.abs().max().clamp(min=1.0))
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def _map(inputs, function):
+    changed = {
+        name: function(value)
+        for name, value in inputs._asdict().items()
+        if isinstance(value, torch.Tensor) and value.is_floating_point()
+    }
+    return inputs._replace(**changed)
+
+
+def compute(inputs, weights, backend) -> list[torch.Tensor]:
+    """Return the outputs, without the padding, and the gradients."""
+    own = {
+        name: getattr(inputs, name).clone().requires_grad_()
+        for name in DIFFERENTIABLE
+        if getattr(inputs, name) is not None
+    }
+    result = lstm_layer([inputs._replace(**own)], backend=backend, need_last=True)[0]
+    h = result.h
+    if inputs.lengths is not None:
+        live = torch.arange(len(h)).unsqueeze(1) < inputs.lengths
+        h = torch.where(live.unsqueeze(2), h, 0.0)
+    ((h * weights).sum() + result.h_last.sum() - result.c_last.square().sum()).backward()
+    return [
+        h.detach(),
+        result.h_last.detach(),
+        result.c_last.detach(),
+        *(t.grad for t in own.values()),
+    ]
+
+
+def try_far_apart(instructions: int) -> bool:
+    """Return whether rows that are more than 2^31 numbers apart give the bits of adjacent ones."""
+    near, far = (run_two_texts(instructions, row) for row in (3, 2**31 // 16 + 7))
+    return all(np.array_equal(a, b) for a, b in zip(near, far, strict=True))
+
+
+def run_two_texts(instructions: int, second_row: int) -> list[np.ndarray]:
+    """Return what two texts of three steps give, whose second begins at a row."""
+    hidden, steps, n_texts = 16, 3, 2
+    rng = np.random.default_rng(0)
+    apart = 16 * second_row if second_row > 3 else 3 * hidden
+
+    def draw(*size):
+        return rng.normal(size=size).astype(np.float32)
+
+    def mapped(*size):
+        n_bytes = 4 * int(np.prod(size))
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
+        return np.frombuffer(mmap.mmap(-1, n_bytes, flags), dtype=np.float32).reshape(size)
+
+    rows = np.concatenate([np.arange(3), second_row + np.arange(3)])
+    arrays = {name: mapped(second_row + 3, 64) for name in ("projected", "gates", "d")}
+    arrays |= {name: mapped(second_row + 3, hidden) for name in ("c", "h_in")}
+    arrays |= {"out": mapped(apart + 3 * hidden), "grad": mapped(apart + 3 * hidden)}
+    arrays["projected"][rows] = draw(6, 64)
+    h0 = draw(n_texts, hidden)
+    arrays["h_in"][rows[[0, 3]]] = h0
+    arrays |= {"h0": h0, "c0": draw(n_texts, hidden), "dh": draw(2, hidden), "dc": draw(2, hidden)}
+    arrays["c_last"] = arrays["c0"].copy()
+    arrays["lengths"], arrays["order"] = np.array([3, 3]), np.array([0, 1])
+    arrays["first_row"] = np.array([0, second_row])
+    arrays |= {"forward_panels": np.zeros((16, 64), "f4"), "grad_bias": np.zeros((1, 64), "f4")}
+    arrays["backward_panels"] = np.zeros((16, 64), "f4")
+    for text in range(n_texts):
+        begin = text * apart
+        arrays["grad"][begin : begin + 3 * hidden] = draw(3 * hidden)
+    layer = library.Layer(
+        n_steps=steps,
+        n_texts=n_texts,
+        hidden=hidden,
+        reverse=0,
+        projected_row=64,
+        gates_row=64,
+        d_row=64,
+        instructions=instructions,
+        out_step=hidden,
+        out_text=apart,
+        grad_step=hidden,
+        grad_text=apart,
+        **{name: array.ctypes.data for name, array in arrays.items()},
+    )
+    weight = draw(64, hidden)
+    found = compiled.library()
+    found.sklstm_pack(ctypes.byref(layer), weight.ctypes.data)
+    found.sklstm_forward(ctypes.byref(layer), 1, 1)
+    found.sklstm_backward(ctypes.byref(layer), 1, 1)
+    out = [arrays["out"][k * apart : k * apart + 3 * hidden] for k in range(n_texts)]
+    by_row = [arrays[name][rows] for name in ("gates", "c", "h_in", "d")]
+    return [*out, *by_row, arrays["c_last"], arrays["dh"], arrays["dc"], arrays["grad_bias"]]
+
+
+if __name__ == "__main__":
+    main()
