@@ -2,9 +2,9 @@
 
 From each text the five words with the largest attributions for the predicted class are deleted. The
 more the probability of that class falls, the better they were chosen. LIME (Ribeiro et al. 2016)
-fits a linear model to 5,000 predictions for a text with words deleted at random. It is asked twice:
-as it comes, where a word means all of its places, and with ``bow=False``, where each place is a
-word of its own, as for ``explain``. Five random words are the control.
+fits a linear model to 5,000 predictions for a text with words deleted at random. Both are asked
+twice: for five places of the text, and for five words, each deleted wherever it occurs (LIME's
+default; of ``explain``, the sum over the places). Five random places are the control.
 
     python benchmarks/explanations/fidelity.py --train train.csv.xz --test test.csv.xz
 
@@ -34,21 +34,25 @@ def main():
     before = clf.predict_proba(texts)
     columns = before.argmax(axis=1)
     ways = {
-        "explain": lambda: delete_by_explain(clf, texts),
-        "LIME": lambda: delete_by_lime(clf, texts, columns, options, bow=True),
-        "LIME, bow=False": lambda: delete_by_lime(clf, texts, columns, options, bow=False),
-        "random": lambda: delete_at_random(clf, texts, options.seed),
+        "explain, words": lambda: delete_words_by_explain(clf, texts),
+        "explain, places": lambda: delete_by_explain(clf, texts),
+        "random, places": lambda: delete_at_random(clf, texts, options.seed),
+        "LIME, words": lambda: delete_by_lime(clf, texts, columns, options, bow=True),
+        "LIME, places": lambda: delete_by_lime(clf, texts, columns, options, bow=False),
     }
     falls, results = {}, {"n_texts": len(texts), "rows": {}}
     rows = np.arange(len(texts))
     for name, way in ways.items():
+        if options.only not in name:
+            continue
         begin = time.perf_counter()
         shorter = way()
         seconds = (time.perf_counter() - begin) / len(texts)
         after = clf.predict_proba(shorter)
         falls[name] = before[rows, columns] - after[rows, columns]
         turned = np.mean(after.argmax(axis=1) != columns)
-        low, high = bootstrap(falls["explain"] - falls[name])
+        ours = "explain, words" if "words" in name else "explain, places"
+        low, high = bootstrap(falls.get(ours, falls[name]) - falls[name])
         results["rows"][name] = {
             "fall": float(falls[name].mean()),
             "turned": float(turned),
@@ -71,6 +75,7 @@ def parse():
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--test", type=Path)
     parser.add_argument("--texts", type=int, default=200)
+    parser.add_argument("--only", default="", help="a part of the names of the rows to measure")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
@@ -92,6 +97,17 @@ def delete_by_explain(clf, texts):
     for explanation in clf.explain(texts):
         best = np.argsort(-explanation.attributions)[:N_DELETED]
         shorter.append(delete(explanation.text, [explanation.spans[k] for k in best]))
+    return shorter
+
+
+def delete_words_by_explain(clf, texts):
+    """Delete the words whose places have the largest sums of attributions, everywhere."""
+    shorter = []
+    for explanation in clf.explain(texts):
+        sums = pd.Series(explanation.attributions).groupby(explanation.tokens).sum()
+        best = set(sums.nlargest(N_DELETED).index)
+        tokens = zip(explanation.tokens, explanation.spans, strict=True)
+        shorter.append(delete(explanation.text, [span for token, span in tokens if token in best]))
     return shorter
 
 
