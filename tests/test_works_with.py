@@ -97,7 +97,7 @@ def test_cleanlab_finds_the_wrong_labels():
     filters = pytest.importorskip("cleanlab.filter", reason=PIP)
     words = np.array(["bad", "good"])[np.arange(200) % 2]
     texts = [f"text {k} is {word}" for k, word in enumerate(words)]
-    labels, wrong = (words == "good").astype(int), np.arange(7, 200, 20)
+    labels, wrong = (words == "good").astype(int), np.arange(7, 200, 19)
     labels[wrong] = 1 - labels[wrong]
     clf = LSTMTextClassifier(**TINY | {"blend": "ngrams"})
     probabilities = cross_val_predict(clf, texts, labels, cv=3, method="predict_proba")
