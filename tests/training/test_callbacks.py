@@ -48,6 +48,7 @@ def test_the_callbacks_are_in_the_order_in_which_an_epoch_ends():
         "clip",
         "diverged",
         "schedule",
+        "rate",
         "weights",
         "unfreezing",
         "validation",
@@ -57,7 +58,7 @@ def test_the_callbacks_are_in_the_order_in_which_an_epoch_ends():
         "epoch_log",
     ]
     few = build_callbacks(make_training(), n_batches=3, n_epochs=2)
-    assert names_of(few) == ["clip", "diverged", "weights"]
+    assert names_of(few) == ["clip", "diverged", "rate", "weights"]
 
 
 @pytest.mark.parametrize(
