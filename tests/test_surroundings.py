@@ -71,6 +71,7 @@ def do_all(backend, folder):
     clf = LSTMTextClassifier(**SETTINGS | {"backend": backend, "early_stopping": True})
     clf.fit(TEXTS * 4, LABELS * 4)
     results += [clf.predict_proba(TEXTS), clf.transform(TEXTS)]
+    results += [part for found in clf.explain(TEXTS[:2]) for part in (found.network, found.base)]
     clf.save(folder / "clf.safetensors")
     loaded = sklstm.load(folder / "clf.safetensors")
     for model in (loaded, pickle.loads(pickle.dumps(clf)), copy.deepcopy(clf)):

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sklstm.kernels.memory import reused_memory
+from sklstm.kernels.surroundings import own_surroundings
 from sklstm.kernels.transfer import send
 from sklstm.model.blending import pool
 from sklstm.model.explanation import Explanation, add_sentences
@@ -100,8 +101,7 @@ def attribute(model: TextModel, member, texts: list[str], target=None) -> Found:
     values, units = path.explained(outputs), path.units()
     # Computed as the pieces between are: in float32, also where a prediction is in bfloat16.
     zeros, ones, every = np.zeros(len(texts)), np.ones(len(texts)), np.arange(len(texts))
-    # Users may call this where torch is to record no gradients.
-    with torch.inference_mode(False), evaluating(model.network), reused_memory():
+    with own_surroundings(), evaluating(model.network), reused_memory():
         bases, ends = path.explain_at(every, zeros), path.explain_at(every, ones)
         pieces = Pieces(every, zeros, ones, bases, ends)
         while len(pieces.texts):
