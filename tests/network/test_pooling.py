@@ -49,13 +49,21 @@ def test_self_attention_matches_numpy():
         np.testing.assert_allclose(attended[:length, text], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("pooling", ["average", (), ("max", "average")])
-def test_unknown_pooling_is_refused(pooling):
+@pytest.mark.parametrize(
+    ("pooling", "question"),
+    [
+        ("average", " Did you mean 'mean'?"),
+        ((), ""),
+        (("max", "sum"), ""),
+        (("max", "Last"), " Did you mean 'last'?"),
+    ],
+)
+def test_unknown_pooling_is_refused(pooling, question):
     with pytest.raises(ValueError) as caught:
         check_pooling(pooling)
     assert str(caught.value) == (
         "pooling must name one or more of 'attention', 'embedding_mean', 'last', 'max', 'mean'; "
-        f"got {pooling!r}."
+        f"got {pooling!r}.{question}"
     )
 
 
