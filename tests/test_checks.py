@@ -93,7 +93,7 @@ NO_VECTORIZER = "Pass the raw texts: drop the TfidfVectorizer or CountVectorizer
         (
             [["a"], [None]],
             TypeError,
-            'X[1] must be a str; got None. Replace missing texts by "" first.',
+            "X[1] must be a str; got None, and 1 of 2 texts are missing. " + REPLACE,
         ),
         (
             ["a", object],
