@@ -31,9 +31,11 @@ FLAGS = "-O2 -g -fno-math-errno -fopenmp -shared -fPIC -fno-omit-frame-pointer"
 SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all"
 #: What each direction has of its own.
 OF_A_DIRECTION = ("weight_ih", "weight_hh", "bias", "h0", "c0")
-#: Larger differences from the definition are a fault, unless those of the same steps in plain torch
-#: and float32 are as large (a tenth at least).
+#: Largest difference from the definition, as a share of the largest number of a tensor or of 1.
 TOLERANCE = 1e-5
+#: Standard deviation of the numbers. With 0.5, gradients grow to millions within some fifty steps,
+#: and rounding with them, in plain torch as well.
+SCALE = 0.1
 
 
 def main():
@@ -56,9 +58,9 @@ def main():
         row["shapes"] += 1
         row["texts of 1"] += shape["ones"]
         row["two directions"] += shape["directions"] == 2
-        row["faults"] += shape["fault"]
+        row["faults"] += difference > TOLERANCE
         worst[name] = max(worst[name], difference)
-        if shape["fault"]:
+        if difference > TOLERANCE:
             print(f"FAULT: {difference} in {shape}", flush=True)
     columns = ["shapes", "two directions", "texts of 1", "faults", "largest difference"]
     print_table(
@@ -128,7 +130,7 @@ def try_shape(rng) -> tuple[dict, float]:
     shape |= {"ragged": ragged, "ones": int((lengths == 1).any()) if ragged else int(n_steps == 1)}
 
     def draw(*size):
-        return torch.from_numpy(rng.normal(size=size).astype(np.float32)) * 0.5
+        return torch.from_numpy(rng.normal(size=size).astype(np.float32)) * SCALE
 
     n_rows = int(rng.integers(1, 30))
     first = Inputs(
@@ -152,20 +154,11 @@ def try_shape(rng) -> tuple[dict, float]:
     ours = compute(directions, weights, "compiled")
     double = [_map(inputs, torch.Tensor.double) for inputs in directions]
     theirs = compute(double, [weight.double() for weight in weights], "reference")
-    difference = compare(ours, theirs)
-    shape["fault"] = difference > TOLERANCE
-    if shape["fault"]:  # or rounding, which long recurrences enlarge
-        of_torch = compare(compute(directions, weights, "torch"), theirs)
-        shape["fault"] = difference > 10 * of_torch
-    return shape, difference
-
-
-def compare(some, others) -> float:
-    """Return the largest difference, as a share of the largest number of a tensor or of 1."""
-    return max(
+    difference = max(
         float((a.double() - b).abs().max() / b.abs().max().clamp(min=1.0))
-        for a, b in zip(some, others, strict=True)
+        for a, b in zip(ours, theirs, strict=True)
     )
+    return shape, difference
 
 
 def _map(inputs, function):
