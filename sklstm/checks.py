@@ -85,12 +85,10 @@ def check_texts(X, *, name: str = "X", allow_empty: bool = False) -> list[str]:
         If X has several columns or, unless ``allow_empty``, no text.
     """
     texts = X if isinstance(X, list) else _as_list(X, name)
-    if texts and all(isinstance(row, list | tuple) and len(row) == 1 for row in texts):
+    if texts and _is_column(texts):
         texts = [row[0] for row in texts]
     for position, text in enumerate(texts):
         if not isinstance(text, str):
-            if _is_column(texts):
-                return [text for (text,) in texts]
             _refuse_element(texts, position, name)
     if not texts and not allow_empty:
         raise ValueError(f"{name} must hold at least one text; got 0 texts.")
@@ -152,11 +150,8 @@ def _only_column(X, name: str):
 
 
 def _is_column(rows: list) -> bool:
-    """Whether each element is a sequence of one text, as the rows of a table of one column are."""
-    return all(
-        isinstance(row, list | tuple | np.ndarray) and len(row) == 1 and isinstance(row[0], str)
-        for row in rows
-    )
+    """Whether each element is a sequence of one, as the rows of a table of one column are."""
+    return all(isinstance(row, list | tuple | np.ndarray) and np.shape(row) == (1,) for row in rows)
 
 
 def _refuse_element(texts: list, position: int, name: str):

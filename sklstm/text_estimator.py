@@ -230,14 +230,14 @@ class LSTMTextEstimator(TransformerMixin, TextEstimator):
             If an argument or a parameter is not what it must be. An earlier fit stays as it was.
         """
         self._check_parameters()
-        X = check_texts(X)
         start = find_start(self, resume=self.warm_start)
         task, examples = self._read(X, y, sample_weight, start.task)
         held_out = self._read_validation(X_val, y_val, task)
         with Fitting(self, start, task) as fitting:
             everything, train, held_out = fitting.split(examples, held_out)
             vectorizer, batches = fitting.vectorize(train)
-            told = SklearnCallbacks(self, fitting.count_epochs(batches), X, y, sample_weight)
+            seen = (examples.texts, y, sample_weight)
+            told = SklearnCallbacks(self, fitting.count_epochs(batches), *seen)
             validation = fitting.validate_by(held_out, vectorizer)
             member = fitting.fit_member(everything, train, validation, vectorizer)
             network = fitting.build_network(vectorizer)
@@ -255,13 +255,13 @@ class LSTMTextEstimator(TransformerMixin, TextEstimator):
 
     def _fit_one_pass(self, X, y, sample_weight, start, known):
         """Train one epoch: ``fit`` without held-out texts, which updates the n-grams."""
-        X = check_texts(X)
         task, examples = self._read(X, y, sample_weight, known)
         settings = TrainingSettings.of(self).for_one_pass()
         with Fitting(self, start, task, settings) as fitting:
             _, train, _ = fitting.split(examples)
             vectorizer, batches = fitting.vectorize(train)
-            told = SklearnCallbacks(self, fitting.count_epochs(batches), X, y, sample_weight)
+            seen = (examples.texts, y, sample_weight)
+            told = SklearnCallbacks(self, fitting.count_epochs(batches), *seen)
             blend, precisions = update_blend(self, start, train, batches.texts, task, vectorizer)
             network = fitting.build_network(vectorizer)
             learnt = {"blend": blend, "precisions": precisions}

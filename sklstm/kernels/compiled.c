@@ -4,8 +4,8 @@
    one go, without memory between them and without a return to Python between the steps. This file
    does. Torch computes the products that do not depend on the recurrence (the input's, the gradients
    of the weights). Each thread has its own texts, and its own direction where there is a thread for
-   each, and runs all their steps, so that the threads wait for each other once a call. The meaning
-   of every field is in compiled.py. */
+   each, and runs all their steps, so that the threads wait for each other once a call. library.py
+   has the same struct. */
 
 #include <stdint.h>
 #include <string.h>

@@ -35,7 +35,8 @@ DEVICES = ("cpu",)
 RUNS_TOGETHER = True
 CAN_BE_EXPORTED = False
 
-# The multiplications of a recurrence below which a second thread costs more than it computes.
+# Below this number of multiplications in the recurrences a second thread saves little, and must be
+# waited for where other processes keep it from running.
 MIN_WORK = 4_000_000
 
 
@@ -53,8 +54,6 @@ _NOT_BUILT_HERE = (
     "in the folder of the source, from which this process imports sklstm: run 'pip install -e .' "
     "there, or start Python in another folder"
 )
-
-
 _INSTALL = "Install sklstm again"
 
 

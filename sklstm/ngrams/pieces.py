@@ -1,8 +1,7 @@
 """Pieces: n-grams of 2 to 5 characters inside tokens, found once for each different token.
 
-They are those of scikit-learn's ``analyzer="char_wb"``, which takes several times as long: it reads
-a text by a regular expression, and counts the pieces of a token in a dictionary before it lists
-them.
+They are those of scikit-learn's ``analyzer="char_wb"``, which reads each token by a regular
+expression and counts its pieces in a dictionary of its own; here all tokens are counted at once.
 """
 
 from collections import defaultdict

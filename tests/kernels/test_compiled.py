@@ -6,6 +6,7 @@ import torch
 from sklstm.kernels import compiled
 from sklstm.kernels.dispatch import BACKENDS, lstm_layer
 from sklstm.kernels.memory import reused_memory
+from sklstm.kernels.rows import find_rows
 from tests.kernels.cases import Case, assert_same, in_double, make_inputs, outputs_and_gradients
 
 pytestmark = pytest.mark.skipif(
@@ -66,6 +67,13 @@ def test_directions_together_match_the_reference(hidden, n_threads, shared, monk
 
     expected = outputs_and_gradients(lambda x: run_both(x, "reference"), in_double(one))
     assert_same(outputs_and_gradients(run_both, one), expected, torch.float32)
+
+
+@pytest.mark.parametrize(("n_steps", "expected"), [(3, 1), (2_000, 4)])
+def test_little_work_has_one_thread(n_steps, expected, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    inputs = make_inputs(Case(n_steps, 1, 2, 48), "lstm", torch.float32)
+    assert compiled._n_threads([inputs], find_rows(inputs)) == expected
 
 
 @pytest.mark.parametrize("kind", ["expanded", "transposed"])
