@@ -37,15 +37,20 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
     vectorizer : SequenceVectorizer or None, default=None
         Turns texts into token ids. None is ``SequenceVectorizer()``; its parameters can be set
         as ``vectorizer__min_df`` and so on either way.
-    blend : 'ngrams', estimator or None, default='ngrams'
-        A second classifier of raw texts, the ensemble member. The prediction is a weighted
-        geometric mean of both models' probabilities. The two weights minimise the log loss on the
-        validation texts, with a small penalty that pulls them towards 0.2 (network) and 0.8
-        (n-grams), or towards 0.5 each for your own estimator. Without validation texts, or with
-        ``calibrate=False``, these values are used as they are. 'ngrams' is the mean of two linear
-        models of words, pairs of words and characters inside words: a logistic regression on their
-        TF-IDF, and one on naive Bayes' log-count ratios (NB-SVM). With several labels, each label
-        has such a model. ``partial_fit`` updates them. None is the network by itself.
+    blend : 'ngrams', estimator, list of members or None, default='ngrams'
+        A second classifier of raw texts, the ensemble member, or several of them: a list of
+        'ngrams' and pairs (name, estimator), such as ``["ngrams", ("bayes", estimator)]``. The
+        prediction is the product of all models' probabilities, each to the power of a weight, a
+        log-linear pool. The weights minimise the log loss on the validation texts, with a small
+        penalty that pulls them towards 0.2 (network) and 0.8 (n-grams), or towards 0.5 each for
+        your own estimator. In a list, network and n-grams together weigh as much as each other
+        estimator. Without validation texts, or with ``calibrate=False``, these values are used as
+        they are. 'ngrams' is the mean of two linear models of words, pairs of words and characters
+        inside words: a logistic regression on their TF-IDF, and one on naive Bayes' log-count
+        ratios (NB-SVM). With several labels, each label has such a model. ``partial_fit`` updates
+        them. A FrozenEstimator is not fitted. As in VotingClassifier, ``<name>`` and
+        ``<name>__<parameter>`` of a listed member can be set, and a member that is 'drop' is left
+        out. None is the network by itself.
     embedding_dim : int or 'auto', default='auto'
         Size of the token embeddings. 'auto' is the width of ``embeddings`` where these are given,
         and 128 otherwise. A number must equal that width.
@@ -214,11 +219,17 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
     temperature_ : float
         What the logits are divided by.
     member_ : estimator or None
-        The fitted ensemble member, a classifier of texts.
-    blend_weights_ : tuple of two floats
+        The fitted ensemble member, a classifier of texts; with several, see ``members_``.
+    members_ : Bunch
+        The fitted ensemble members by their names.
+    blend_weights_ : tuple of floats
         The prediction is softmax(``blend_weights_[0]`` * logits / ``temperature_`` +
-        ``blend_weights_[1]`` * log-probabilities of ``member_``); with several labels, expit of the
-        same sum of log-odds. Without one, (1.0, 0.0).
+        ``blend_weights_[1]`` * log-probabilities of the first member + ...); with several labels,
+        expit of the same sum of log-odds. Without a member, (1.0,).
+    blend_report_ : list of dict
+        For the network, each member and the blend: its name (``model``), its ``weight``, and
+        ``loss`` and ``accuracy`` on the validation texts, from fits without these texts. The loss
+        is the log loss. Empty without validation texts, and after ``partial_fit``.
     embedding_coverage_ : float or None
         Share of the tokens of the training texts, repetitions included, that had a vector in
         ``embeddings``; None without these.

@@ -188,7 +188,7 @@ class NamedParameters:
                 )
             part = params.get(own, getattr(self, own))
             if delimiter and isinstance(part, NamedParameters):
-                part._check_names([nested])
+                part._check_names({nested: params[name]})
 
     def _validate_params(self):
         """Raise InvalidParameterError for a value that a parameter cannot have."""

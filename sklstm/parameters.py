@@ -20,7 +20,7 @@ NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 
 TEXT = {
     "vectorizer": [SequenceVectorizer, None],
-    "blend": [StrOptions({"ngrams"}), HasMethods(["fit", "predict_proba"]), None],
+    "blend": [StrOptions({"ngrams"}), HasMethods(["fit", "predict_proba"]), list, tuple, None],
 }
 
 NETWORK = {

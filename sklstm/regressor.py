@@ -25,11 +25,15 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
     vectorizer : SequenceVectorizer or None, default=None
         Turns texts into token ids. None is ``SequenceVectorizer()``; its parameters can be set
         as ``vectorizer__min_df`` and so on either way.
-    blend : 'ngrams', estimator or None, default='ngrams'
-        A second regressor of raw texts, the ensemble member. The prediction is a weighted sum of
-        both. The two weights minimise the loss on the validation texts, with a small penalty that
-        pulls them towards 0.2 (network) and 0.8 (n-grams), or towards 0.5 each for your own
-        estimator. Without validation texts these values are used as they are. 'ngrams' is a ridge
+    blend : 'ngrams', estimator, list of members or None, default='ngrams'
+        A second regressor of raw texts, the ensemble member, or several of them: a list of 'ngrams'
+        and pairs (name, estimator), such as ``["ngrams", ("trees", estimator)]``. The prediction is
+        a weighted sum of all. The weights minimise the loss on the validation texts, with a small
+        penalty that pulls them towards 0.2 (network) and 0.8 (n-grams), or towards 0.5 each for
+        your own estimator. In a list, network and n-grams together weigh as much as each other
+        estimator. Without validation texts these values are used as they are. A FrozenEstimator is
+        not fitted. As in VotingRegressor, ``<name>`` and ``<name>__<parameter>`` of a listed member
+        can be set, and a member that is 'drop' is left out. 'ngrams' is a ridge
         regression on the TF-IDF of words, pairs of words and characters inside words; generalised
         cross-validation chooses its penalty, and ``partial_fit`` updates it. None is the network by
         itself.
@@ -186,10 +190,16 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
     history_ : list of dict
         All that was recorded of each epoch.
     member_ : estimator or None
-        The fitted ensemble member, a regressor of texts.
-    blend_weights_ : tuple of two floats
-        The weights of network and member in the prediction, both standardised. Without a member,
-        (1.0, 0.0).
+        The fitted ensemble member, a regressor of texts; with several, see ``members_``.
+    members_ : Bunch
+        The fitted ensemble members by their names.
+    blend_weights_ : tuple of floats
+        The weights of network and members in the prediction, all standardised. Without a member,
+        (1.0,).
+    blend_report_ : list of dict
+        For the network, each member and the blend: its name (``model``), its ``weight``, and its
+        ``loss`` on the validation texts, of standardised numbers, from fits without these texts.
+        Empty without validation texts, and after ``partial_fit``.
     embedding_coverage_ : float or None
         Share of the tokens of the training texts, repetitions included, that had a vector in
         ``embeddings``; None without these.
@@ -316,10 +326,11 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
 
     _parameter_constraints = constrain(
         __init__,
-        blend=[StrOptions({"ngrams"}), HasMethods(["fit"]), None],
+        blend=[StrOptions({"ngrams"}), HasMethods(["fit"]), list, tuple, None],
     )
     _remedies = {name: remedy for name, remedy in REMEDIES.items() if name != "blend"}
     tasks = (Regression,)
+    _response_method = "predict"
 
     @fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X, y, sample_weight=None):

@@ -6,9 +6,11 @@ from operator import attrgetter
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
 from sklstm.checks import check_same_length, check_sample_weight, check_texts, fit_context
+from sklstm.composition import NamedMembers, check_members
 from sklstm.labels import warn_of_swapped
 from sklstm.model.attribution import explain
 from sklstm.model.persistence import load, save
@@ -170,7 +172,7 @@ def load_estimator(path, kinds: dict, expected: str | None = None, *, trust_patt
     return estimator
 
 
-class LSTMTextEstimator(TransformerMixin, TextEstimator):
+class LSTMTextEstimator(NamedMembers, TransformerMixin, TextEstimator):
     """An estimator that learns from labelled texts; a subclass says what y is.
 
     It does so by two methods: ``_check_y(y, name)`` returns checked labels, and
@@ -181,16 +183,29 @@ class LSTMTextEstimator(TransformerMixin, TextEstimator):
     #: Whether the validation texts decide about the blend; a classifier has a parameter for it.
     calibrate = True
 
+    #: By which method a member of the blend predicts.
+    _response_method = "predict_proba"
+
     member_ = property(attrgetter("model_.blend.member"), doc="The fitted ensemble member.")
     temperature_ = property(
         attrgetter("model_.blend.temperature"), doc="What the network's outputs are divided by."
     )
     blend_weights_ = property(
-        attrgetter("model_.blend.weights"), doc="The weights of network and member."
+        attrgetter("model_.blend.weights"), doc="The weights of network and members."
     )
     validation_scores_ = property(
         attrgetter("model_.validation_scores"), doc="Validation score of each epoch."
     )
+
+    @property
+    def members_(self):
+        """The fitted ensemble members by their names."""
+        return Bunch(**dict(self.model_.blend.members))
+
+    @property
+    def blend_report_(self):
+        """How good network, members and blend are on the held-out texts, a dict each."""
+        return [dict(row) for row in self.model_.blend.report]
 
     @property
     def embedding_coverage_(self):
@@ -239,16 +254,16 @@ class LSTMTextEstimator(TransformerMixin, TextEstimator):
             seen = (examples.texts, y, sample_weight)
             told = SklearnCallbacks(self, fitting.count_epochs(batches), *seen)
             validation = fitting.validate_by(held_out, vectorizer)
-            member = fitting.fit_member(everything, train, validation, vectorizer)
+            members = fitting.fit_members(everything, train, validation, vectorizer)
             network = fitting.build_network(vectorizer)
 
             def model_of(trained):
-                blend, _ = fitting.find_blend(network, member, validation)
+                blend = fitting.find_blend(network, members, validation)
                 return fitting.model(vectorizer, network, trained, blend=blend)
 
             step, last = choose_step(task, fitting.settings), told.watch_epochs(model_of)
             trained = fitting.train(network, step, batches, validation, last)
-            blend = fitting.blend(network, member, validation)
+            blend = fitting.blend(network, members, validation)
             self.model_ = fitting.model(vectorizer, network, trained, blend=blend)
             told.end()
         return self
@@ -280,33 +295,6 @@ class LSTMTextEstimator(TransformerMixin, TextEstimator):
                 "blend must be None or 'ngrams' for partial_fit, since an estimator needs all "
                 f"texts at once; got {self.blend!r}."
             )
-
-    def set_params(self, **params):
-        """Set parameters, also those of the vectorizer and of an estimator given as ``blend``.
-
-        Parameters
-        ----------
-        **params : dict
-            Names and values; nested ones are ``vectorizer__<name>`` and ``blend__<name>``.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-
-        Raises
-        ------
-        ValueError
-            If there is no such parameter, or one of a ``blend`` that is no estimator.
-        """
-        of_member = [name for name in params if name.startswith("blend__")]
-        blend = params.get("blend", self.blend)
-        if of_member and (blend is None or isinstance(blend, str)):
-            raise ValueError(
-                f"{of_member[0]} needs an estimator as blend; got blend={blend!r}. Set blend to an "
-                "estimator of raw texts first."
-            )
-        return super().set_params(**params)
 
     def __sklearn_clone__(self):
         """Return a clone that starts from the same language model, not from an unfitted one."""
@@ -400,7 +388,7 @@ class LSTMTextEstimator(TransformerMixin, TextEstimator):
         check_is_fitted(self)
         if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
             raise ValueError(f"n must be a whole number of 1 or more; got {n!r}.")
-        return rank_features(self.model_.blend.member, self.model_.task, n)
+        return rank_features(self.model_.blend.members, self.model_.task, n)
 
     def _outputs(self, X):
         """Return the task, and the outputs of network and member together, (n_texts, n_outputs).
@@ -432,6 +420,7 @@ class LSTMTextEstimator(TransformerMixin, TextEstimator):
         check_pooling(self.pooling)
         check_embeddings(self.embeddings)
         check_scoring(self.scoring)
+        check_members(self.blend, self._response_method, self._get_param_names())
 
     def _read(self, X, y, sample_weight, known: Task | None) -> tuple[Task, Examples]:
         """Return what y is, and the texts with their targets and weights."""

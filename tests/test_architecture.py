@@ -16,7 +16,7 @@ PACKAGE = Path(sklstm.__file__).parent
 LAYERS = [
     {"kernels", "checks", "datasets", "display"},
     {"names"},
-    {"lstm", "text", "labels"},
+    {"lstm", "text", "labels", "composition"},
     {"tasks"},
     {"network", "ngrams"},
     {"model"},

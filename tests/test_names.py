@@ -113,6 +113,14 @@ def test_a_wrong_name_in_set_params_changes_nothing(arguments, hint, vectorizer)
     assert model.hidden_size == 128
 
 
+@pytest.mark.parametrize("vectorizer", [None, SequenceVectorizer()])
+def test_right_names_in_set_params(vectorizer):
+    model = LSTMTextClassifier(vectorizer=vectorizer, blend=MultinomialNB())
+    model.set_params(vectorizer__max_df=4, vectorizer__lowercase=False, blend__alpha=3, lr=1e-3)
+    assert (model.vectorizer.max_df, model.vectorizer.lowercase) == (4, False)
+    assert (model.blend.alpha, model.lr) == (3, 1e-3)
+
+
 def test_a_misspelt_name_in_a_grid(texts, labels):
     pipeline = make_pipeline(FunctionTransformer(), LSTMTextClassifier(**TINY))
     grid = {"lstmtextclassifier__dropuot": [0.1]}

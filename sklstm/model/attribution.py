@@ -71,16 +71,16 @@ def choose_member(model: TextModel) -> DifferentiableMember | None:
     ValueError
         If it is another estimator.
     """
-    member = model.blend.member
-    if member is None or model.blend.weights[1] <= 0:
-        return None
-    if not is_ngram_member(member):
+    weighted = model.blend.weighted_members
+    others = [member for _, member, _ in weighted if not is_ngram_member(member)]
+    if others or len(weighted) > 1:
+        got = type(others[0]).__name__ if others else "several n-grams"
         raise ValueError(
             "explain needs blend='ngrams' or blend=None, since it differentiates all of the "
-            f"prediction; got {type(member).__name__} as the blend. Fit with one of these, or use "
+            f"prediction; got {got} in the blend. Fit with one of these, or use "
             "a method that asks for predictions only, such as LIME."
         )
-    return DifferentiableMember(member, model.task)
+    return DifferentiableMember(weighted[0][1], model.task) if weighted else None
 
 
 class Found(NamedTuple):
@@ -258,10 +258,11 @@ class Path:
 
     def _blend(self, outputs: Tensor, products: list[Tensor]) -> Tensor:
         """Return the outputs of network and member together, as ``Blend.apply``."""
-        parts = [outputs / self.blend.temperature]
+        parts, weights = [outputs / self.blend.temperature], [self.blend.weights[0]]
         if self.member is not None:
             parts.append(self.member.outputs(products))
-        return pool(parts, self.blend.weights[: len(parts)])
+            weights += [weight for *_, weight in self.blend.weighted_members]
+        return pool(parts, weights)
 
 
 def _in_float32(network):

@@ -1,20 +1,20 @@
-"""Network and ensemble member in one prediction: the temperature and the weights of both."""
+"""Network and ensemble members in one prediction: the temperature and the weights of all."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
-from sklstm.ngrams.member import ask_member
+from sklstm.ngrams.member import FittedMembers, ask_member, counts_ngrams
 from sklstm.tasks.protocol import Task
 
 # Fewer texts say too little about a temperature (Guo et al. 2017 use thousands).
 MIN_TEXTS_FOR_TEMPERATURE = 100
-# The weights of network and member: without a member; with an estimator of which nothing is known;
-# and with n-grams, before any validation text is seen. With few texts the network has learnt far
-# less than the n-grams; with thousands, the fitted weights come out close to these.
-NETWORK_ONLY = (1.0, 0.0)
-EQUAL = (0.5, 0.5)
+# The weight of the network where there is no member.
+NETWORK_ONLY = (1.0,)
+# The parts of network and n-grams in what both of them weigh, before any validation text is seen.
+# With few texts the network has learnt far less than the n-grams; with thousands, the fitted
+# weights come out close to these.
 WITH_NGRAMS = (0.2, 0.8)
 # Log loss, summed over all texts, that a weight costs when it is 1 away from the expected one.
 PENALTY_OF_BLEND = 30.0
@@ -28,24 +28,45 @@ class Blend:
     ----------
     temperature : float
         The outputs of the network are divided by it.
-    weights : tuple of two floats
-        Of network and member in the pool of both.
-    member : estimator or None
-        The fitted ensemble member.
+    weights : tuple of floats
+        Of the network and of each member in the pool of all.
+    members : tuple of (str, estimator)
+        The fitted ensemble members and their names.
+    report : tuple of dict
+        How good each part and the pool are on the texts held out; empty without such texts.
     """
 
     temperature: float = 1.0
-    weights: tuple[float, float] = NETWORK_ONLY
-    member: object = None
+    weights: tuple[float, ...] = NETWORK_ONLY
+    members: tuple[tuple[str, object], ...] = ()
+    report: tuple[dict, ...] = ()
+
+    @property
+    def member(self):
+        """The only member; None without one.
+
+        Raises
+        ------
+        AttributeError
+            If there are several.
+        """
+        if len(self.members) > 1:
+            names = ", ".join(name for name, _ in self.members)
+            raise AttributeError(f"there are several members, {names}; use members_ instead")
+        return self.members[0][1] if self.members else None
+
+    @property
+    def weighted_members(self) -> list[tuple[str, object, float]]:
+        """Name, estimator and weight of each member whose weight is not 0."""
+        named = zip(self.members, self.weights[1:], strict=True)
+        return [(name, member, weight) for (name, member), weight in named if weight > 0]
 
     def apply(self, outputs: np.ndarray, texts: list[str], task: Task) -> np.ndarray:
         """Return the pooled outputs (n_texts, n_outputs) from those of the network."""
-        outputs = outputs / self.temperature
-        of_network, of_member = self.weights
-        if of_member <= 0:
-            return pool([outputs], (of_network,))
-        parts = [outputs, ask_member(self.member, texts, task)]
-        return pool(parts, (of_network, of_member))
+        members = self.weighted_members
+        parts = [outputs / self.temperature]
+        parts += [ask_member(member, texts, task, name) for name, member, _ in members]
+        return pool(parts, (self.weights[0], *(weight for *_, weight in members)))
 
 
 def pool(parts: list[np.ndarray], weights: tuple[float, ...]) -> np.ndarray:
@@ -57,44 +78,67 @@ def pool(parts: list[np.ndarray], weights: tuple[float, ...]) -> np.ndarray:
     return sum(weight * part for weight, part in zip(weights, parts, strict=True))
 
 
-def expect_weights(blend, member) -> tuple[float, float]:
-    """Return the weights that hold where no validation text says more."""
-    if member is None:
-        return NETWORK_ONLY
-    return WITH_NGRAMS if isinstance(blend, str) else EQUAL
+def expect_weights(members) -> tuple[float, ...]:
+    """Return the weights that hold where no validation text says more.
+
+    Each estimator of which nothing is known weighs as much as network and n-grams together.
+
+    Parameters
+    ----------
+    members : sequence of (str, estimator)
+        Names and members.
+    """
+    counting = [counts_ngrams(member) for _, member in members]
+    if not any(counting):
+        return (1.0 / (1 + len(members)),) * (1 + len(members))
+    share = 1.0 / (1 + counting.count(False))
+    of_network, of_ngrams = (part * share for part in WITH_NGRAMS)
+    of_each = of_ngrams / counting.count(True)
+    return of_network, *(of_each if counts else share for counts in counting)
 
 
 def blend_by_validation(
     task: Task,
     network,
-    fitted: tuple[object, np.ndarray | None],  # the member and its outputs, as it was fitted
+    members: FittedMembers,
     validation,  # None: no text says how good each of them is
-    *,
-    expected: tuple[float, float],
-) -> tuple[Blend, np.ndarray | None]:
-    """Return a network and a member as a blend, and the network's outputs for the held-out texts.
-
-    These outputs are None without such texts.
-    """
-    member, of_member = fitted
+) -> Blend:
+    """Return a network and the members as a blend, with a report on the held-out texts."""
+    expected = expect_weights(members.named)
     if validation is None:
-        return Blend(1.0, expected, member), None
+        return Blend(1.0, expected, members.named)
     outputs, examples = validation.outputs(network), validation.examples
     targets, weights = examples.targets, examples.weights
-    found = fit_blend(task, outputs, of_member, targets, weights, expected=expected)
-    return Blend(*found, member), outputs
+    found = fit_blend(task, outputs, members.outputs, targets, weights, expected=expected)
+    blend = Blend(*found, members.named)
+    return replace(blend, report=report_parts(task, blend, outputs, members.outputs, examples))
+
+
+def report_parts(
+    task: Task, blend: Blend, outputs: np.ndarray, of_members: list[np.ndarray], examples
+) -> tuple[dict, ...]:
+    """Return what is measured of the network, of each member and of their pool, on some texts."""
+    names = ["network", *(name for name, _ in blend.members), "blend"]
+    parts = [outputs / blend.temperature, *of_members]
+    parts.append(pool(parts, blend.weights))
+    rows = []
+    for name, part, weight in zip(names, parts, (*blend.weights, None), strict=True):
+        measured = task.measure(part, examples.targets, examples.weights)
+        measured = {key.removeprefix("valid_"): value for key, value in measured.items()}
+        rows.append({"model": name, "weight": weight} | measured)
+    return tuple(rows)
 
 
 def fit_blend(
     task: Task,
     outputs: np.ndarray,  # (n_texts, n_outputs) of the network
-    of_member: np.ndarray | None,  # (n_texts, n_outputs) None without a member
+    of_members: list[np.ndarray],  # each (n_texts, n_outputs)
     targets: np.ndarray,
     weights: np.ndarray,  # (n_texts,) of the texts
     *,
-    expected: tuple[float, float],
-) -> tuple[float, tuple[float, float]]:
-    """Return the network's temperature, and the weights of network and member.
+    expected: tuple[float, ...],
+) -> tuple[float, tuple[float, ...]]:
+    """Return the network's temperature, and the weights of network and members.
 
     The temperature is 1 where the texts are too few or lack a class, and for numbers. A penalty
     pulls the weights towards the ``expected`` ones; they need no smallest number of texts.
@@ -103,9 +147,9 @@ def fit_blend(
     temperature = 1.0
     if len(seen) >= MIN_TEXTS_FOR_TEMPERATURE and task.can_scale(seen):
         temperature = fit_temperature(task, outputs, targets, weights)
-    if of_member is None:
+    if not of_members:
         return temperature, NETWORK_ONLY
-    parts = [outputs / temperature, of_member]
+    parts = [outputs / temperature, *of_members]
     return temperature, fit_weights(task, parts, targets, weights, expected=expected)
 
 
@@ -116,7 +160,7 @@ def update_weights(
     of_member: np.ndarray,  # (n_texts, n_outputs)
     targets: np.ndarray,
     weights: np.ndarray,  # (n_texts,) of the texts
-) -> tuple[float, float]:
+) -> tuple[float, ...]:
     """Return the weights of network and member after texts that neither has learnt from yet.
 
     They are pulled towards those of the blend. Equal targets leave these as they are, since the

@@ -30,7 +30,7 @@ from sklstm.text.vectorizer import SequenceVectorizer
 from sklstm.text.vocabulary import number_tokens
 
 #: The version of the format. Files of all earlier versions are read too.
-VERSION = 3
+VERSION = 4
 #: What files of version 1 call the only kind that they hold.
 KIND_IN_VERSION_1 = {"language model": "LSTMLanguageModel"}
 #: Backends that had another name when files of version 1 were written.
@@ -207,15 +207,20 @@ def _checked(model) -> TextModel:
     if model.task is not None:
         TASKS[type(model.task)](model.task)
         _require(model.task.n_outputs == model.network.head.out_features, "other classes")
-        _check_member(model)
-    check_precisions(model.precisions, model.blend.member)
+        for _, member in model.blend.members:
+            _check_member(member, model.task)
+    members = model.blend.members
+    check_precisions(model.precisions, members[0][1] if len(members) == 1 else None)
     _check_moments(model)
     _check_records(model)
     return model
 
 
 def _check_blend(blend) -> None:
-    _require(isinstance(blend, Blend) and len(blend.weights) == 2, "no blend")
+    _require(isinstance(blend, Blend) and isinstance(blend.members, tuple), "no blend")
+    _require(len(blend.weights) == 1 + len(blend.members), "weights of other members")
+    _require(all(len(pair) == 2 and type(pair[0]) is str for pair in blend.members), "no members")
+    _require(all(isinstance(row, dict) and "model" in row for row in blend.report), "no report")
     values = [blend.temperature, *blend.weights]
     _require(all(type(v) in (int, float) and np.isfinite(v) for v in values), "no blend")
     # Far more than fit allows, and with it all predictions are finite.
@@ -223,7 +228,6 @@ def _check_blend(blend) -> None:
         1e-6 <= blend.temperature <= 1e6 and 0 <= min(blend.weights) <= max(blend.weights) <= 1e6
     )
     _require(usual, "no blend")
-    _require(blend.member is not None or blend.weights[1] == 0, "weights of a member, and none")
 
 
 def _check_moments(model: TextModel) -> None:
@@ -248,10 +252,7 @@ def _check_records(model: TextModel) -> None:
     _require(len(shares) == 2 and all(type(share) is float for share in shares), "no coverage")
 
 
-def _check_member(model: TextModel) -> None:
-    member, task = model.blend.member, model.task
-    if member is None:
-        return
+def _check_member(member, task) -> None:
     _require(KINDS_OF_MEMBERS[type(member[-1])] == task.kind, "n-grams of another kind of y")
     if isinstance(task, Multiclass):
         _require(len(np.setdiff1d(member.classes_, task.classes)) == 0, "n-grams of other classes")

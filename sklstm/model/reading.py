@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from sklearn.pipeline import Pipeline
 
+from sklstm.composition import NGRAMS
+from sklstm.model.blending import Blend
 from sklstm.model.container import DamagedFile
 from sklstm.model.writing import DATACLASSES, KIND, MOST_ROWS, NOT_WRITTEN
 from sklstm.network.encoder import Encoder
@@ -144,9 +146,12 @@ class Reader:
         """Return an object of one of ``DATACLASSES``."""
         kind = DATACLASSES[part[KIND]]
         names = {field.name for field in fields(kind)} - NOT_WRITTEN
-        if not part["fields"].keys() <= names:
+        described = part["fields"]
+        if kind is Blend and "member" in described:
+            described = _read_one_member(described)
+        if not described.keys() <= names:
             raise DamagedFile("one of a later version of sklstm, which has more fields")
-        return kind(**{name: self.put_together(item) for name, item in part["fields"].items()})
+        return kind(**{name: self.put_together(item) for name, item in described.items()})
 
     def network(self, part) -> Encoder:
         """Return a network of finite weights whose outputs are finite too."""
@@ -196,6 +201,16 @@ class Reader:
         if not isinstance(vectorizer, SequenceVectorizer | None):
             raise DamagedFile("one whose n-grams have another vectorizer")
         return ngrams_from_state(self.put_together(part["state"]), vectorizer)
+
+
+def _read_one_member(described: dict) -> dict:
+    """Return the fields of a blend as they are now; up to version 3 it had one member or None."""
+    rest = {name: item for name, item in described.items() if name != "member"}
+    member = described["member"]
+    if member is None:
+        return rest | {"weights": {KIND: "tuple", "items": described["weights"]["items"][:1]}}
+    named = {KIND: "tuple", "items": [NGRAMS, member]}  # files hold no other member
+    return rest | {"members": {KIND: "tuple", "items": [named]}}
 
 
 #: Name of a kind -> what makes it.

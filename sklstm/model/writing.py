@@ -69,9 +69,10 @@ class Writer:
         return self._refuse(thing, path)
 
     def _refuse(self, thing, path):
+        remedies = [remedy for start, remedy in REMEDIES.items() if path.startswith(start)]
         raise ValueError(
             f"save cannot write {path}: a {type(thing).__name__} is no data of ours. Use joblib, "
-            f"or {REMEDIES.get(path, 'leave it out')}."
+            f"or {(remedies or ['leave it out'])[0]}."
         )
 
     def array(self, array: np.ndarray, path: str) -> dict:
@@ -243,8 +244,8 @@ KINDS = {
     tuple(DATACLASSES.values()): Writer.dataclass,
 }
 
-#: Path -> what else a user can do about a thing that is no data.
-REMEDIES = {"model.blend.member": "blend='ngrams'", "parameters.blend": "blend='ngrams'"}
+#: Beginning of a path -> what else a user can do about a thing that is no data.
+REMEDIES = {"model.blend.members": "blend='ngrams'", "parameters.blend": "blend='ngrams'"}
 
 
 def _plain_vocabulary(vocabulary):

@@ -1,8 +1,9 @@
-"""The member of a blend: an estimator of raw texts that is pooled with the network."""
+"""The members of a blend: estimators of raw texts that are pooled with the network."""
 
 import sys
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from sklearn import config_context
@@ -13,9 +14,11 @@ from sklearn.ensemble import (
     VotingClassifier,
     VotingRegressor,
 )
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
+from sklstm.composition import NGRAMS, list_members
 from sklstm.ngrams.label_sets import LinearLabelSets
 from sklstm.ngrams.linear import make_ngram_member
 from sklstm.ngrams.vectorizer import NgramCounts, NgramVectorizer
@@ -26,25 +29,49 @@ from sklstm.text.examples import Examples
 ENSEMBLES = (VotingClassifier, StackingClassifier, VotingRegressor, StackingRegressor)
 
 
-def choose_member(blend, vectorizer, task: Task):
-    """Return the unfitted estimator that the parameter ``blend`` names, or None.
+class FittedMembers(NamedTuple):
+    """The members of a blend after their fit.
+
+    Attributes
+    ----------
+    named : tuple of (str, estimator)
+        Names and fitted members.
+    outputs : list of ndarray of shape (n_held_out, n_outputs)
+        What each predicts of the texts held out, fitted without them; empty without such texts.
+    """
+
+    named: tuple[tuple[str, object], ...]
+    outputs: list[np.ndarray]
+
+
+def choose_members(blend, vectorizer, task: Task) -> list[tuple[str, object]]:
+    """Return the names and unfitted estimators that the parameter ``blend`` means.
 
     Parameters
     ----------
-    blend : estimator, 'ngrams' or None
-        The parameter.
+    blend : estimator, 'ngrams', list or None
+        The parameter, checked.
     vectorizer : SequenceVectorizer or None
         Says what a token is, where 'ngrams' counts n-grams of them.
     task : Task
         What y is.
     """
-    if not isinstance(blend, str):
-        return blend
-    return make_ngram_member(task.kind, vectorizer, n_outputs=task.n_outputs)
+    chosen = []
+    for name, member in list_members(blend):
+        if isinstance(member, str) and member == NGRAMS:
+            member = make_ngram_member(task.kind, vectorizer, n_outputs=task.n_outputs)
+        if not isinstance(member, str):  # 'drop'
+            chosen.append((name, member))
+    return chosen
+
+
+def counts_ngrams(estimator) -> bool:
+    """Whether an estimator, fitted or not, is a pipeline that begins with our n-grams."""
+    return isinstance(estimator, Pipeline) and isinstance(estimator[0], NgramVectorizer)
 
 
 def fit_member(estimator, examples: Examples, task: Task):
-    """Return a fitted clone of an estimator.
+    """Return a fitted clone of an estimator; a FrozenEstimator as it is.
 
     Parameters
     ----------
@@ -62,6 +89,8 @@ def fit_member(estimator, examples: Examples, task: Task):
     ValueError
         If the weights differ and the estimator takes none, or it cannot be fitted to these texts.
     """
+    if isinstance(estimator, FrozenEstimator):
+        return estimator
     weights = _find_weights(estimator, examples, task)
     weighted = {} if weights is None else {_name_of_weights(estimator, task): weights}
     fresh = clone(estimator)
@@ -115,48 +144,80 @@ def _no_autologging():
     return nullcontext() if mlflow is None else mlflow.disable_autologging()
 
 
-def ask_member(member, texts: list[str], task: Task) -> np.ndarray:
-    """Return the outputs (n_texts, n_outputs) that say what a fitted member predicts."""
+def ask_member(member, texts: list[str], task: Task, name: str = "") -> np.ndarray:
+    """Return the outputs (n_texts, n_outputs) that say what a fitted member predicts.
+
+    Raises
+    ------
+    ValueError
+        If they are not finite; the message has the ``name``.
+    """
     response = getattr(member, task.response_method)(texts)
     outputs = task.read_response(response, getattr(member, "classes_", None))
     if not np.isfinite(outputs).all():
         raise ValueError(
-            f"blend must predict finite numbers; got NaN or infinity from {type(member).__name__}. "
+            f"blend must predict finite numbers; got NaN or infinity from "
+            f"{name or type(member).__name__}. "
             f"Give another one, such as {task.example}."
         )
     return outputs
 
 
-def fit_and_validate(
-    estimator,
+def fit_members(
+    unfitted: list[tuple[str, object]],
     everything: Examples,
     train: Examples,
     held_out: Examples | None,
     task: Task,
-):
-    """Return the fitted member, and its outputs for the held-out texts.
+    tell,
+) -> FittedMembers:
+    """Return the fitted members, and their outputs for the held-out texts.
 
-    The outputs are those of a fit without these texts; the member that is returned has learnt from
-    all texts.
+    The outputs are those of a fit without these texts; the members that are returned have learnt
+    from all texts.
 
     Parameters
     ----------
-    estimator : estimator or None
-        The unfitted member.
+    unfitted : list of (str, estimator)
+        Names and unfitted members. There is none in what is returned if all texts have the same
+        target.
     everything, train, held_out : Examples
         All texts, those that the network is trained on, and those held out, None without any.
     task : Task
         What y is.
+    tell : callable
+        Is called with the name of a member before its fit.
 
-    Returns
-    -------
-    member : estimator or None
-        None without an estimator, or where all texts have the same target.
-    outputs : ndarray of shape (n_held_out, n_outputs) or None
-        None without a member or held-out texts.
+    Raises
+    ------
+    ValueError
+        If a member cannot be fitted to these texts, or does not predict what it must.
     """
-    if estimator is None or len(np.unique(train.targets, axis=0)) < 2:
-        return None, None
+    if len(np.unique(train.targets, axis=0)) < 2:
+        return FittedMembers((), [])
+    named, outputs = [], []
+    for name, estimator in unfitted:
+        tell(name)
+        with _naming(name, len(unfitted)):
+            member, of_member = _fit_and_validate(estimator, everything, train, held_out, task)
+        named.append((name, member))
+        outputs += [] if held_out is None else [of_member]
+    return FittedMembers(tuple(named), outputs)
+
+
+@contextmanager
+def _naming(name: str, n_members: int):
+    """Say which of several members an error is about."""
+    try:
+        yield
+    except ValueError as error:
+        if n_members == 1:
+            raise
+        raise ValueError(f"{error} This is about the member {name!r}.") from error
+
+
+def _fit_and_validate(estimator, everything, train, held_out, task):
+    """Return a fitted member, and its outputs for the held-out texts or None."""
     if held_out is None:
         fitted = fit_member(estimator, everything, task)
         ask_member(fitted, everything.texts[:1], task)  # so that its errors come now
@@ -164,7 +225,7 @@ def fit_and_validate(
     if len(train.texts) == len(everything.texts):
         fitted = fit_member(estimator, train, task)
         return fitted, ask_member(fitted, held_out.texts, task)
-    if not (isinstance(estimator, Pipeline) and isinstance(estimator[0], NgramVectorizer)):
+    if not counts_ngrams(estimator):
         outputs = ask_member(fit_member(estimator, train, task), held_out.texts, task)
         return fit_member(estimator, everything, task), outputs
     # The texts are counted once for both fits.

@@ -29,16 +29,27 @@ class Feature(NamedTuple):
     weight: float
 
 
-def rank_features(member, task: Task, n: int) -> dict[object, list[Feature]]:
+def rank_features(members, task: Task, n: int) -> dict[object, list[Feature]]:
     """Return the n-grams with the largest weights for each output of a task.
+
+    Parameters
+    ----------
+    members : sequence of (str, estimator)
+        Names and fitted members of a blend; the first of n-grams counts.
+    task : Task
+        What y is.
+    n : int
+        Most n-grams for each output.
 
     Raises
     ------
     ValueError
-        If the member is not one of n-grams.
+        If no member is one of n-grams.
     """
-    if not is_ngram_member(member):
-        got = "no second model" if member is None else f"{type(member).__name__} as the blend"
+    member = next((member for _, member in members if is_ngram_member(member)), None)
+    if member is None:
+        kinds = [type(member).__name__ for _, member in members]
+        got = f"{', '.join(kinds)} as the blend" if kinds else "no second model"
         raise ValueError(
             "top_features needs blend='ngrams', since it shows what the linear models of n-grams "
             f"have learnt; got {got}. Fit with blend='ngrams'."

@@ -1,15 +1,17 @@
 """One fit: the verbs from texts to a TextModel, in the order in which they are called."""
 
+from functools import partial
+
 import numpy as np
 from torch import nn
 
 from sklstm.kernels.surroundings import own_surroundings
-from sklstm.model.blending import Blend, blend_by_validation, expect_weights
+from sklstm.model.blending import Blend, blend_by_validation
 from sklstm.model.text_model import TextModel
 from sklstm.model.validation import Validation
 from sklstm.network.precision import check_precision, resolve_device
 from sklstm.network.text_network import LSTMTextNetwork
-from sklstm.ngrams.member import choose_member, fit_and_validate
+from sklstm.ngrams.member import FittedMembers, choose_members, fit_members
 from sklstm.tasks.protocol import Task
 from sklstm.text.batching import RaggedIds, TrainingBatches
 from sklstm.text.examples import Examples
@@ -99,15 +101,15 @@ class Fitting:
         ids = RaggedIds(*vectorizer.transform_ragged(held_out.texts, marks=marks))
         return Validation(held_out, ids, task=self.task, scoring=self.estimator.scoring)
 
-    def fit_member(self, everything: Examples, train: Examples, validation, vectorizer):
-        """Return the fitted ensemble member and its outputs for the validation texts.
+    def fit_members(self, everything: Examples, train: Examples, validation, vectorizer):
+        """Return the fitted ensemble members and their outputs for the validation texts.
 
-        It is fitted before the network is trained, so that its errors come early.
+        They are fitted before the network is trained, so that their errors come early.
         """
         held_out = validation.examples if validation and self.estimator.calibrate else None
-        unfitted = choose_member(self.estimator.blend, vectorizer, self.task)
-        self.report.member(self.estimator.blend, len(everything.texts))
-        return fit_and_validate(unfitted, everything, train, held_out, self.task)
+        unfitted = choose_members(self.estimator.blend, vectorizer, self.task)
+        tell = partial(self.report.member, n_texts=len(everything.texts))
+        return fit_members(unfitted, everything, train, held_out, self.task, tell)
 
     def build_network(self, vectorizer) -> LSTMTextNetwork:
         """Return the network to train, with the weights of the start."""
@@ -146,20 +148,19 @@ class Fitting:
         self.interrupted = trained.interrupted
         return trained
 
-    def find_blend(self, network: LSTMTextNetwork, fitted, validation: Validation | None):
-        """Return the best blend, and the outputs of the network for the validation texts."""
-        expected = expect_weights(self.estimator.blend, fitted[0])
+    def find_blend(self, network: LSTMTextNetwork, members: FittedMembers, validation) -> Blend:
+        """Return the best blend of the network with the members, by the validation texts."""
         held_out = validation if self.estimator.calibrate else None
-        return blend_by_validation(self.task, network, fitted, held_out, expected=expected)
+        return blend_by_validation(self.task, network, members, held_out)
 
-    def blend(self, network: LSTMTextNetwork, fitted, validation: Validation | None) -> Blend:
-        """Return the blend of the network with the ensemble member that ``fit_member`` returned."""
+    def blend(self, network: LSTMTextNetwork, members: FittedMembers, validation) -> Blend:
+        """Return the same once the network is trained, and show it."""
         try:
-            blend, outputs = self.find_blend(network, fitted, validation)
+            blend = self.find_blend(network, members, validation)
         except KeyboardInterrupt:
             self.interrupted = True
-            return self.find_blend(network, fitted, None)[0]
-        self.report.blend(blend, outputs, fitted[1], validation)
+            return self.find_blend(network, members, None)
+        self.report.blend(blend)
         return blend
 
     def model(self, vectorizer, network: nn.Module, trained: Trained, **parts) -> TextModel:

@@ -10,8 +10,7 @@ import sys
 import warnings
 
 from sklstm.checks import level_of_user
-from sklstm.model.blending import Blend, pool
-from sklstm.model.validation import Validation
+from sklstm.model.blending import Blend
 from sklstm.training.trained import Trained
 
 #: What writing raises: a program without a console has no stream, others a closed one. Neither must
@@ -35,7 +34,6 @@ class Report:
     def __init__(self, verbose: int):
         self.verbose = verbose
         self._columns = None
-        self._member = None  # the name of the ensemble member
 
     def line(self, text: str) -> None:
         """Show a line."""
@@ -60,11 +58,9 @@ class Report:
             )
         self.line(f"{message}.")
 
-    def member(self, blend, n_texts: int) -> None:
-        """Show that the ensemble member is about to be fitted."""
-        if blend is not None:
-            self._member = "n-grams" if isinstance(blend, str) else type(blend).__name__
-            self.line(f"Fitting the {self._member} to {n_texts:,} texts.")
+    def member(self, name: str, n_texts: int) -> None:
+        """Show that an ensemble member is about to be fitted."""
+        self.line(f"Fitting the {_title(name)} to {n_texts:,} texts.")
 
     def begin(self, n_batches: int, n_epochs: int, validation) -> None:
         """Show how long the network will be trained, and what it is validated on."""
@@ -100,33 +96,31 @@ class Report:
             reason += f" The weights of epoch {best} are kept, the best on the held-out texts."
         self.line(reason)
 
-    def blend(self, blend: Blend, outputs, of_member, validation: Validation) -> None:
-        """Show how good network, member and both together are on the texts held out.
+    def blend(self, blend: Blend) -> None:
+        """Show how good network, members and all together are on the texts held out.
 
-        ``outputs`` are those of the network, ``of_member`` those of a member that has not seen
-        these texts; None without a member.
+        The members that are measured have not seen these texts.
         """
-        if of_member is None or self.verbose < 1:
+        if len(blend.report) < 3 or self.verbose < 1:  # without a member
             return
-        parts = {"network": outputs / blend.temperature, self._member: of_member}
-        parts["together"] = pool(list(parts.values()), blend.weights)
-        examples = validation.examples
-        measured = {
-            name: validation.task.measure(part, examples.targets, examples.weights)
-            for name, part in parts.items()
-        }
         line = "On the held-out texts"
         if blend.temperature != 1.0:
             line += f", with a temperature of {blend.temperature:.2f} for the network"
         self.line(f"{line}:")
-        names = list(measured["network"])
-        width = max(8, *map(len, parts))
-        self.line(" ".join(["part".ljust(width), "weight".rjust(_WIDTH), *map(_right, names)]))
-        weights = dict(zip(parts, blend.weights, strict=False))
-        for part, numbers in measured.items():
-            weight = f"{weights[part]:.2f}" if part in weights else ""
-            cells = [_right(_show(numbers[name]), name) for name in names]
-            self.line(" ".join([part.ljust(width), weight.rjust(_WIDTH), *cells]))
+        columns = [name for name in blend.report[0] if name not in ("model", "weight")]
+        names = [_title(row["model"]) for row in blend.report]
+        width = max(8, *map(len, names))
+        titles = [_right(f"valid_{name}") for name in columns]
+        self.line(" ".join(["part".ljust(width), "weight".rjust(_WIDTH), *titles]))
+        for name, row in zip(names, blend.report, strict=True):
+            weight = "" if row["weight"] is None else f"{row['weight']:.2f}"
+            cells = [_right(_show(row[column]), f"valid_{column}") for column in columns]
+            self.line(" ".join([name.ljust(width), weight.rjust(_WIDTH), *cells]))
+
+
+def _title(name: str) -> str:
+    """Return how a part of a blend is called in a line."""
+    return {"ngrams": "n-grams", "blend": "together"}.get(name, name)
 
 
 def _is_shown(name: str, value) -> bool:

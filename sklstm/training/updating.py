@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from sklstm.composition import NGRAMS
 from sklstm.model.blending import Blend, expect_weights, update_weights
 from sklstm.model.prediction import compute_outputs
 from sklstm.ngrams.member import ask_member
@@ -29,8 +30,10 @@ def update_blend(
         return blend, start.precisions
     if start.model is None:
         member, precisions = begin_member(train, task, vectorizer)
-        return Blend(1.0, expect_weights(estimator.blend, member), member), precisions
-    if not can_be_updated(blend.member, task):
+        members = ((NGRAMS, member),)
+        return Blend(1.0, expect_weights(members), members), precisions
+    blend = replace(blend, report=())  # it is about the models of the earlier call
+    if len(blend.members) != 1 or not can_be_updated(blend.member, task):
         return blend, start.precisions
     if estimator.calibrate:
         outputs = compute_outputs(start.model.network, ids)
@@ -38,4 +41,4 @@ def update_blend(
         found = update_weights(blend, task, outputs, of_member, train.targets, train.weights)
         blend = replace(blend, weights=found)
     member, precisions = update_member(blend.member, start.precisions, train, task)
-    return replace(blend, member=member), precisions
+    return replace(blend, members=((NGRAMS, member),)), precisions

@@ -7,10 +7,8 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from sklstm.model.blending import (
-    EQUAL,
     MIN_TEXTS_FOR_TEMPERATURE,
     NETWORK_ONLY,
-    WITH_NGRAMS,
     Blend,
     expect_weights,
     fit_blend,
@@ -18,9 +16,11 @@ from sklstm.model.blending import (
     fit_weights,
     pool,
 )
+from sklstm.ngrams.linear import make_ngram_member
 from tests.builders import make_task
 
 TWO, THREE = make_task(2), make_task(3)
+EQUAL = (0.5, 0.5)
 
 
 def draw_targets(probabilities, rng):
@@ -41,7 +41,8 @@ def says(targets, surely=0.9):
 
 def blend_of(outputs, of_member, targets, weights=None):
     weights = np.ones(len(targets)) if weights is None else weights
-    return fit_blend(TWO, outputs, of_member, targets, weights, expected=EQUAL)
+    of_members = [] if of_member is None else [of_member]
+    return fit_blend(TWO, outputs, of_members, targets, weights, expected=EQUAL)
 
 
 # The temperature
@@ -146,9 +147,32 @@ def test_the_scale_of_the_outputs_changes_the_temperature_and_not_the_weights():
 
 
 def test_expected_weights():
-    assert expect_weights("ngrams", None) == expect_weights(None, None) == NETWORK_ONLY
-    assert expect_weights("ngrams", object()) == WITH_NGRAMS
-    assert expect_weights(object(), object()) == EQUAL
+    ngrams, own = ("ngrams", make_ngram_member("numbers")), ("own", object())
+    assert expect_weights([]) == NETWORK_ONLY
+    assert expect_weights([ngrams]) == (0.2, 0.8)
+    assert expect_weights([own]) == EQUAL
+    assert expect_weights([own, ngrams]) == (0.1, 0.5, 0.4)
+    assert expect_weights([own, own]) == (1 / 3,) * 3
+    assert expect_weights([ngrams, own, ngrams]) == (0.1, 0.2, 0.5, 0.2)
+
+
+def test_a_random_member_and_a_copy_of_another_do_little_harm():
+    """What the weights were fitted to and what they are measured on are other texts."""
+    rng, n_texts = np.random.default_rng(0), 4000
+    outputs, of_member = rng.normal(size=(2, n_texts, 2))
+    targets = draw_targets(softmax(outputs + 1.5 * of_member, axis=1), rng)
+    noise = rng.normal(size=(n_texts, 2))
+    fitted, measured = np.arange(400), np.arange(400, n_texts)
+
+    def loss(parts):
+        expected = (1 / len(parts),) * len(parts)
+        of_rows = [[part[rows] for part in parts] for rows in (fitted, measured)]
+        found = fit_weights(TWO, of_rows[0], targets[fitted], np.ones(400), expected=expected)
+        return TWO.losses(pool(of_rows[1], found), targets[measured]).mean()
+
+    without = loss([outputs, of_member])
+    assert loss([outputs, of_member, noise]) < without + 0.01
+    assert loss([outputs, of_member, of_member]) == pytest.approx(without, abs=0.003)
 
 
 # The prediction
@@ -158,14 +182,13 @@ def test_a_blend_pools_the_tempered_network_with_its_member():
     p = np.array([[0.2, 0.8], [0.5, 0.5]])
     member = SimpleNamespace(predict_proba=lambda texts: p, classes_=TWO.classes)
     outputs = draw_outputs(2)
-    found = Blend(2.0, (0.3, 0.6), member).apply(outputs, ["x", "y"], TWO)
+    found = Blend(2.0, (0.3, 0.6), (("own", member),)).apply(outputs, ["x", "y"], TWO)
     np.testing.assert_allclose(found, 0.3 * outputs / 2.0 + 0.6 * np.log(p), rtol=1e-12)
 
 
-@pytest.mark.parametrize("member", [None, object()])
-def test_a_member_of_weight_0_is_not_asked(member):
+def test_a_member_of_weight_0_is_not_asked():
     outputs = draw_outputs(2)
-    found = Blend(2.0, NETWORK_ONLY, member).apply(outputs, ["x", "y"], TWO)
+    found = Blend(2.0, (1.0, 0.0), (("own", object()),)).apply(outputs, ["x", "y"], TWO)
     np.testing.assert_array_equal(found, outputs / 2.0)
 
 

@@ -278,12 +278,13 @@ def test_no_more_rows_are_written_than_are_read(monkeypatch):
 
 
 def test_a_refusal_names_the_way_out():
+    model = TextModel(
+        SequenceVectorizer(), build_network(), None, Blend(members=(("own", member()),))
+    )
     with pytest.raises(ValueError) as refusal:
-        Writer().take_apart(
-            TextModel(SequenceVectorizer(), build_network(), None, Blend(member=member())), "model"
-        )
+        Writer().take_apart(model, "model")
     assert str(refusal.value) == (
-        "save cannot write model.blend.member: a Pipeline is no data of ours. Use joblib, or "
+        "save cannot write model.blend.members.0.1: a Pipeline is no data of ours. Use joblib, or "
         "blend='ngrams'."
     )
 
@@ -298,7 +299,7 @@ def make_model(**parts):
 def test_all_that_was_learnt_comes_back(tmp_path):
     moment = {"step": torch.tensor(3.0), "exp_avg": torch.ones(2, 3)}
     model = make_model(
-        blend=Blend(2.0, (0.3, 0.0)),
+        blend=Blend(2.0, (0.3,)),
         history=[{"train_loss": 0.5, "valid_loss": np.float64(np.inf)}],
         rng=np.random.default_rng(0),
         moments={"head.weight": moment},

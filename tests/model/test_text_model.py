@@ -31,7 +31,7 @@ class Member:
 
 @pytest.mark.parametrize("chunk", [3, 1000])
 def test_outputs_are_those_of_network_and_member_together(monkeypatch, chunk):
-    model = build_model(blend=Blend(2.0, (0.3, 0.7), Member()))
+    model = build_model(blend=Blend(2.0, (0.3, 0.7), (("own", Member()),)))
     outputs = compute_outputs(model.network, model.encode(TEXTS))
     expected = 0.3 * outputs / 2.0 + 0.7 * np.log(Member().predict_proba(TEXTS))
     monkeypatch.setattr(prediction, "TEXTS_PER_CHUNK", chunk)
@@ -63,7 +63,7 @@ def test_a_pickled_model_predicts_the_same_and_draws_the_same_masks():
 
 
 def test_where_only_the_member_counts_its_probabilities_are_predicted():
-    model = build_model(blend=Blend(1.0, (0.0, 1.0), Member()))
+    model = build_model(blend=Blend(1.0, (0.0, 1.0), (("own", Member()),)))
     p = Member().predict_proba(TEXTS)
     expected = np.log(p / p.sum(axis=1, keepdims=True))
     np.testing.assert_allclose(log_softmax(model.outputs(TEXTS), axis=1), expected, atol=1e-9)

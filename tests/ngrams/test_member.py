@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklstm import LSTMTextClassifier
 from sklstm.model.blending import NETWORK_ONLY
 from sklstm.model.prediction import compute_outputs
-from sklstm.ngrams.member import ask_member, choose_member, fit_and_validate, fit_member
+from sklstm.ngrams.member import ask_member, choose_members, fit_member, fit_members
 from sklstm.ngrams.state import is_ngram_member
 from sklstm.tasks.multiclass import Multiclass
 from sklstm.text.examples import Examples
@@ -312,8 +312,9 @@ def test_texts_counted_once_give_the_fits_of_both_parts(weighted):
     everything = Examples(list(texts), task.encode(labels), weights)
     rows = np.random.default_rng(0).permutation(90)
     train, held_out = everything.take(rows[20:]), everything.take(rows[:20])
-    unfitted = choose_member("ngrams", None, task)
-    member, outputs = fit_and_validate(unfitted, everything, train, held_out, task)
+    [(name, unfitted)] = choose_members("ngrams", None, task)
+    fitted = fit_members([(name, unfitted)], everything, train, held_out, task, tell=print)
+    [(_, member)], [outputs] = fitted
     of_all, of_train = (fit_member(unfitted, examples, task) for examples in (everything, train))
     np.testing.assert_array_equal(member.predict_proba(texts), of_all.predict_proba(texts))
     # The order of the features is another one, and so that of the sums.
@@ -329,7 +330,8 @@ def test_texts_of_an_estimator_of_the_users_are_read_twice():
     everything = Examples(list(texts), task.encode(labels), np.ones(60))
     train, held_out = everything.take(np.arange(40)), everything.take(np.arange(40, 60))
     unfitted = make_pipeline(CountVectorizer(), MultinomialNB())
-    member, outputs = fit_and_validate(unfitted, everything, train, held_out, task)
+    fitted = fit_members([("own", unfitted)], everything, train, held_out, task, tell=print)
+    [(_, member)], [outputs] = fitted
     expected = fit_member(unfitted, train, task).predict_log_proba(held_out.texts)
     np.testing.assert_allclose(outputs, expected)
     assert member[-1].class_count_.sum() == 60

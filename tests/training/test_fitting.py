@@ -6,6 +6,7 @@ import torch
 
 from sklstm import LSTMTextClassifier
 from sklstm.model.blending import Blend
+from sklstm.ngrams.member import FittedMembers
 from sklstm.text.examples import Examples
 from sklstm.training.fitting import Fitting
 from sklstm.training.settings import TrainingSettings
@@ -78,10 +79,11 @@ def test_the_blend_is_fitted_to_validation_texts_or_expected(calibrate, monkeypa
     everything, train, held_out = fitting.split(make_examples())
     vectorizer, _ = fitting.vectorize(train)
     validation = fitting.validate_by(held_out, vectorizer)
-    member = fitting.fit_member(everything, train, validation, vectorizer)
-    blend = fitting.blend(fitting.build_network(vectorizer), member, validation)
-    assert blend.member is member[0] is not None
-    assert (member[1] is not None) is calibrate  # its outputs for the validation texts
+    members = fitting.fit_members(everything, train, validation, vectorizer)
+    blend = fitting.blend(fitting.build_network(vectorizer), members, validation)
+    assert blend.members is members.named and len(blend.members) == 1
+    assert len(members.outputs) == calibrate  # those for the validation texts
+    assert [row["model"] for row in blend.report] == ["network", "ngrams", "blend"] * calibrate
     found = (3.0, (0.8, 0.2)) if calibrate else (1.0, (0.2, 0.8))
     assert (blend.temperature, blend.weights) == found
 
@@ -95,9 +97,9 @@ def test_a_blend_that_is_interrupted_is_the_expected_one(monkeypatch):
     everything, train, held_out = fitting.split(make_examples())
     vectorizer, _ = fitting.vectorize(train)
     validation = fitting.validate_by(held_out, vectorizer)
-    blend = fitting.blend(fitting.build_network(vectorizer), (None, None), validation)
+    blend = fitting.blend(fitting.build_network(vectorizer), FittedMembers((), []), validation)
     assert fitting.interrupted
-    assert (blend.temperature, blend.weights, blend.member) == (1.0, (1.0, 0.0), None)
+    assert (blend.temperature, blend.weights, blend.member) == (1.0, (1.0,), None)
 
 
 def test_an_error_is_not_hidden_by_the_report_of_an_interruption():
