@@ -16,8 +16,11 @@ NETWORK_ONLY = (1.0,)
 # With few texts the network has learnt far less than the n-grams; with thousands, the fitted
 # weights come out close to these.
 WITH_NGRAMS = (0.2, 0.8)
-# Log loss, summed over all texts, that a weight costs when it is 1 away from the expected one.
+# Log loss, summed over all texts, that a weight costs when it is 1 away from the expected one; and
+# the same where the expected weights of the members come from all texts, out of fold, which are ten
+# times as many as those held out.
 PENALTY_OF_BLEND = 30.0
+PENALTY_AFTER_FOLDS = 100.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,14 +107,38 @@ def blend_by_validation(
     validation,  # None: no text says how good each of them is
 ) -> Blend:
     """Return a network and the members as a blend, with a report on the held-out texts."""
-    expected = expect_weights(members.named)
+    expected, penalty = expect_weights(members.named), PENALTY_OF_BLEND
+    if members.out_of_fold:
+        expected, penalty = compare_members(task, members, expected), PENALTY_AFTER_FOLDS
     if validation is None:
         return Blend(1.0, expected, members.named)
     outputs, examples = validation.outputs(network), validation.examples
     targets, weights = examples.targets, examples.weights
-    found = fit_blend(task, outputs, members.outputs, targets, weights, expected=expected)
+    found = fit_blend(
+        task, outputs, members.outputs, targets, weights, expected=expected, penalty=penalty
+    )
     blend = Blend(*found, members.named)
     return replace(blend, report=report_parts(task, blend, outputs, members.outputs, examples))
+
+
+def compare_members(
+    task: Task, members: FittedMembers, expected: tuple[float, ...]
+) -> tuple[float, ...]:
+    """Return the expected weights where members have predicted all texts out of fold.
+
+    Only the members have done so. The network keeps its expected weight.
+    """
+    of_network, *of_members = expected
+    total = sum(of_members)
+    examples = members.examples
+    found = fit_weights(
+        task,
+        members.out_of_fold,
+        examples.targets,
+        examples.weights,
+        expected=tuple(weight / total for weight in of_members),
+    )
+    return of_network, *(total * weight for weight in found)
 
 
 def report_parts(
@@ -137,6 +164,7 @@ def fit_blend(
     weights: np.ndarray,  # (n_texts,) of the texts
     *,
     expected: tuple[float, ...],
+    penalty: float = PENALTY_OF_BLEND,
 ) -> tuple[float, tuple[float, ...]]:
     """Return the network's temperature, and the weights of network and members.
 
@@ -150,7 +178,8 @@ def fit_blend(
     if not of_members:
         return temperature, NETWORK_ONLY
     parts = [outputs / temperature, *of_members]
-    return temperature, fit_weights(task, parts, targets, weights, expected=expected)
+    found = fit_weights(task, parts, targets, weights, expected=expected, penalty=penalty)
+    return temperature, found
 
 
 def update_weights(
@@ -191,6 +220,7 @@ def fit_weights(
     weights: np.ndarray,
     *,
     expected: tuple[float, ...],
+    penalty: float = PENALTY_OF_BLEND,
 ) -> tuple[float, ...]:
     """Return the weights of the pool with the lowest loss.
 
@@ -204,11 +234,11 @@ def fit_weights(
         pooled = pool(parts, scales)
         gradient = [shares @ task.slopes(pooled, targets, part) for part in parts]
         loss = _mean_loss(task, pooled, targets, weights)
-        loss += penalty * ((scales - middle) ** 2).sum()
-        return loss, np.array(gradient) + 2 * penalty * (scales - middle)
+        loss += share * ((scales - middle) ** 2).sum()
+        return loss, np.array(gradient) + 2 * share * (scales - middle)
 
     n_effective = weights.sum() ** 2 / (weights**2).sum()
-    middle, penalty = np.array(expected), PENALTY_OF_BLEND / n_effective
+    middle, share = np.array(expected), penalty / n_effective
     best = minimize(loss_and_gradient, x0=middle, jac=True, bounds=[(0.0, 1e2)] * len(parts))
     return tuple(best.x.tolist())
 

@@ -1,6 +1,7 @@
 """The members of a blend: estimators of raw texts that are pooled with the network."""
 
 import sys
+import warnings
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from sklearn.ensemble import (
     VotingRegressor,
 )
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
@@ -25,6 +27,10 @@ from sklstm.ngrams.vectorizer import NgramCounts, NgramVectorizer
 from sklstm.tasks.protocol import Task
 from sklstm.text.examples import Examples
 
+# Several members of at most so many texts are also compared out of fold. With more texts, those
+# held out say enough, and the fits of all folds take long.
+MOST_TEXTS_OUT_OF_FOLD = 5_000
+FOLDS = 5
 # These pass weights on to their members, whatever these are.
 ENSEMBLES = (VotingClassifier, StackingClassifier, VotingRegressor, StackingRegressor)
 
@@ -38,10 +44,17 @@ class FittedMembers(NamedTuple):
         Names and fitted members.
     outputs : list of ndarray of shape (n_held_out, n_outputs)
         What each predicts of the texts held out, fitted without them; empty without such texts.
+    out_of_fold : list of ndarray of shape (n_texts, n_outputs)
+        What each predicts of all texts, of each from a fit without it; empty where the members were
+        not compared so.
+    examples : Examples or None
+        The texts of ``out_of_fold``.
     """
 
-    named: tuple[tuple[str, object], ...]
-    outputs: list[np.ndarray]
+    named: tuple[tuple[str, object], ...] = ()
+    outputs: list[np.ndarray] = []
+    out_of_fold: list[np.ndarray] = []
+    examples: Examples | None = None
 
 
 def choose_members(blend, vectorizer, task: Task) -> list[tuple[str, object]]:
@@ -169,12 +182,15 @@ def fit_members(
     train: Examples,
     held_out: Examples | None,
     task: Task,
+    *,
     tell,
+    compares: bool,
 ) -> FittedMembers:
     """Return the fitted members, and their outputs for the held-out texts.
 
     The outputs are those of a fit without these texts; the members that are returned have learnt
-    from all texts.
+    from all texts. Where there are several members and few texts, the members also predict all
+    texts out of fold.
 
     Parameters
     ----------
@@ -186,7 +202,9 @@ def fit_members(
     task : Task
         What y is.
     tell : callable
-        Is called with the name of a member before its fit.
+        Is called with the name of a member and the number of texts before its fit.
+    compares : bool
+        Whether several members may be compared out of fold.
 
     Raises
     ------
@@ -194,15 +212,56 @@ def fit_members(
         If a member cannot be fitted to these texts, or does not predict what it must.
     """
     if len(np.unique(train.targets, axis=0)) < 2:
-        return FittedMembers((), [])
-    named, outputs = [], []
+        return FittedMembers()
+    named, outputs, out_of_fold, folds = [], [], [], None
+    if compares and 1 < len(unfitted) and len(everything.texts) <= MOST_TEXTS_OUT_OF_FOLD:
+        folds = _choose_folds(everything, task)
     for name, estimator in unfitted:
-        tell(name)
+        tell(name, len(everything.texts))
         with _naming(name, len(unfitted)):
             member, of_member = _fit_and_validate(estimator, everything, train, held_out, task)
+            if folds is not None:
+                out_of_fold.append(_predict_out_of_fold(estimator, everything, folds, task))
         named.append((name, member))
         outputs += [] if held_out is None else [of_member]
-    return FittedMembers(tuple(named), outputs)
+    return FittedMembers(tuple(named), outputs, out_of_fold, everything if out_of_fold else None)
+
+
+def _choose_folds(examples: Examples, task: Task) -> np.ndarray | None:
+    """Return the fold (n_texts,) of each text; None if the rest of a fold has one target only.
+
+    Equal texts are in one fold. Classes, and ranges of numbers, are in proportion.
+    """
+    _, groups = np.unique(np.asarray(examples.texts, dtype=object), return_inverse=True)
+    if len(np.unique(groups)) < FOLDS:
+        return None
+    strata = task.strata(examples.targets, 1 / FOLDS)
+    if strata.ndim == 2:
+        splitter = GroupKFold(FOLDS, shuffle=True, random_state=0)
+    else:
+        splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+    folds = np.empty(len(groups), dtype=int)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer texts than folds
+        for fold, (_, rows) in enumerate(splitter.split(groups, strata, groups)):
+            folds[rows] = fold
+    rests = [examples.targets[folds != fold] for fold in range(FOLDS)]
+    return folds if all(len(np.unique(rest, axis=0)) > 1 for rest in rests) else None
+
+
+def _predict_out_of_fold(estimator, examples: Examples, folds: np.ndarray, task: Task):
+    """Return what a member predicts of each text without it, (n_texts, n_outputs)."""
+    counts = estimator[0].count(examples.texts) if counts_ngrams(estimator) else None
+    outputs = np.empty((len(folds), task.n_outputs))
+    for fold in range(FOLDS):
+        rows, others = (np.flatnonzero(where) for where in (folds == fold, folds != fold))
+        rest = examples.take(others)
+        if counts is None:
+            member = fit_member(estimator, rest, task)
+        else:
+            member = _fit_counted(estimator, counts, others, rest, task)
+        outputs[rows] = ask_member(member, examples.take(rows).texts, task)
+    return outputs
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """One fit: the verbs from texts to a TextModel, in the order in which they are called."""
 
-from functools import partial
-
 import numpy as np
 from torch import nn
 
@@ -106,10 +104,11 @@ class Fitting:
 
         They are fitted before the network is trained, so that their errors come early.
         """
-        held_out = validation.examples if validation and self.estimator.calibrate else None
+        calibrate = self.estimator.calibrate
+        held_out = validation.examples if validation and calibrate else None
         unfitted = choose_members(self.estimator.blend, vectorizer, self.task)
-        tell = partial(self.report.member, n_texts=len(everything.texts))
-        return fit_members(unfitted, everything, train, held_out, self.task, tell)
+        told = {"tell": self.report.member, "compares": calibrate}
+        return fit_members(unfitted, everything, train, held_out, self.task, **told)
 
     def build_network(self, vectorizer) -> LSTMTextNetwork:
         """Return the network to train, with the weights of the start."""

@@ -9,7 +9,9 @@ from scipy.special import log_softmax, softmax
 from sklstm.model.blending import (
     MIN_TEXTS_FOR_TEMPERATURE,
     NETWORK_ONLY,
+    PENALTY_AFTER_FOLDS,
     Blend,
+    compare_members,
     expect_weights,
     fit_blend,
     fit_temperature,
@@ -17,6 +19,7 @@ from sklstm.model.blending import (
     pool,
 )
 from sklstm.ngrams.linear import make_ngram_member
+from sklstm.ngrams.member import FittedMembers
 from tests.builders import make_task
 
 TWO, THREE = make_task(2), make_task(3)
@@ -156,23 +159,40 @@ def test_expected_weights():
     assert expect_weights([ngrams, own, ngrams]) == (0.1, 0.2, 0.5, 0.2)
 
 
-def test_a_random_member_and_a_copy_of_another_do_little_harm():
-    """What the weights were fitted to and what they are measured on are other texts."""
+def test_members_that_are_random_or_copies_do_little_harm():
+    """Weights are found on some texts, also out of fold, and measured on others."""
     rng, n_texts = np.random.default_rng(0), 4000
     outputs, of_member = rng.normal(size=(2, n_texts, 2))
     targets = draw_targets(softmax(outputs + 1.5 * of_member, axis=1), rng)
     noise = rng.normal(size=(n_texts, 2))
-    fitted, measured = np.arange(400), np.arange(400, n_texts)
+    n_held_out, n_known = 50, 500  # of the latter all are predicted out of fold
+    known = SimpleNamespace(targets=targets[:n_known], weights=np.ones(n_known))
 
-    def loss(parts):
-        expected = (1 / len(parts),) * len(parts)
-        of_rows = [[part[rows] for part in parts] for rows in (fitted, measured)]
-        found = fit_weights(TWO, of_rows[0], targets[fitted], np.ones(400), expected=expected)
-        return TWO.losses(pool(of_rows[1], found), targets[measured]).mean()
+    def find(members):
+        named = tuple((str(k), object()) for k in range(len(members)))
+        out_of_fold = [part[:n_known] for part in members]
+        expected = compare_members(
+            TWO, FittedMembers(named, [], out_of_fold, known), expect_weights(named)
+        )
+        return fit_weights(
+            TWO,
+            [part[:n_held_out] for part in (outputs, *members)],
+            targets[:n_held_out],
+            np.ones(n_held_out),
+            expected=expected,
+            penalty=PENALTY_AFTER_FOLDS,
+        )
 
-    without = loss([outputs, of_member])
-    assert loss([outputs, of_member, noise]) < without + 0.01
-    assert loss([outputs, of_member, of_member]) == pytest.approx(without, abs=0.003)
+    def loss(members, weights):
+        pooled = pool([outputs, *members], weights)[n_known:]
+        return TWO.losses(pooled, targets[n_known:]).mean()
+
+    members = [of_member, noise]
+    found = find(members)
+    assert loss(members, found) < loss(members, (*found[:2], 0.0)) + 0.006
+    copies = [of_member] * 3
+    losses = [loss(some, find(some)) for some in (copies[:2], copies)]
+    assert losses[1] == pytest.approx(losses[0], abs=0.005)
 
 
 # The prediction

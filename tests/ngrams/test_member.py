@@ -29,6 +29,8 @@ from sklstm.tasks.multiclass import Multiclass
 from sklstm.text.examples import Examples
 from tests.conftest import LABELS, TEXTS, TINY
 
+#: How members are fitted without a report, and without being compared out of fold.
+PLAINLY = {"tell": lambda *_: None, "compares": False}
 NAIVE_BAYES = make_pipeline(CountVectorizer(), MultinomialNB())
 
 MEMBERS = [("bayes", MultinomialNB()), ("linear", LogisticRegression()), ("none", "drop")]
@@ -313,8 +315,8 @@ def test_texts_counted_once_give_the_fits_of_both_parts(weighted):
     rows = np.random.default_rng(0).permutation(90)
     train, held_out = everything.take(rows[20:]), everything.take(rows[:20])
     [(name, unfitted)] = choose_members("ngrams", None, task)
-    fitted = fit_members([(name, unfitted)], everything, train, held_out, task, tell=print)
-    [(_, member)], [outputs] = fitted
+    fitted = fit_members([(name, unfitted)], everything, train, held_out, task, **PLAINLY)
+    [(_, member)], [outputs] = fitted.named, fitted.outputs
     of_all, of_train = (fit_member(unfitted, examples, task) for examples in (everything, train))
     np.testing.assert_array_equal(member.predict_proba(texts), of_all.predict_proba(texts))
     # The order of the features is another one, and so that of the sums.
@@ -330,8 +332,8 @@ def test_texts_of_an_estimator_of_the_users_are_read_twice():
     everything = Examples(list(texts), task.encode(labels), np.ones(60))
     train, held_out = everything.take(np.arange(40)), everything.take(np.arange(40, 60))
     unfitted = make_pipeline(CountVectorizer(), MultinomialNB())
-    fitted = fit_members([("own", unfitted)], everything, train, held_out, task, tell=print)
-    [(_, member)], [outputs] = fitted
+    fitted = fit_members([("own", unfitted)], everything, train, held_out, task, **PLAINLY)
+    [(_, member)], [outputs] = fitted.named, fitted.outputs
     expected = fit_member(unfitted, train, task).predict_log_proba(held_out.texts)
     np.testing.assert_allclose(outputs, expected)
     assert member[-1].class_count_.sum() == 60
@@ -361,3 +363,47 @@ def test_mlflow_does_not_take_a_member_for_the_model(monkeypatch):
     monkeypatch.setitem(sys.modules, mlflow.__name__, mlflow)
     LSTMTextClassifier(**TINY | {"blend": Tracked(), "max_epochs": 1}).fit(TEXTS, LABELS)
     assert mlflow.seen and not any(mlflow.seen) and mlflow.is_on
+
+
+def compare(members, everything, task):
+    train, held_out = everything.take(np.arange(40)), everything.take(np.arange(40, 60))
+    return fit_members(members, everything, train, held_out, task, **PLAINLY | {"compares": True})
+
+
+def test_several_members_predict_few_texts_out_of_fold(monkeypatch):
+    monkeypatch.setattr(Recorder, "fits", [])
+    texts, labels = distinct(60)
+    texts[::7] = [texts[0]] * len(texts[::7])  # equal ones must be in one fold
+    task = Multiclass.of(labels)
+    everything = Examples(list(texts), task.encode(labels), np.ones(60))
+    members = [*choose_members("ngrams", None, task), ("own", Recorder())]
+    fitted = compare(members, everything, task)
+    assert fitted.examples is everything
+    assert [outputs.shape for outputs in fitted.out_of_fold] == [(60, 2)] * 2
+    rests = [fit[0] for fit in Recorder.fits[2:]]  # after the training part and all texts
+    assert len(rests) == 5
+    for text in set(texts):
+        assert sum(text not in rest for rest in rests) == 1
+    # The rows of n-grams that were counted once are those of fits of their own.
+    rest = everything.take([k for k, text in enumerate(texts) if text in rests[0]])
+    others = [k for k, text in enumerate(texts) if text not in rests[0]]
+    fold = ask_member(fit_member(members[0][1], rest, task), [texts[k] for k in others], task)
+    np.testing.assert_allclose(fitted.out_of_fold[0][others], fold, atol=1e-6)
+
+
+@pytest.mark.parametrize("reason", ["one member", "many texts", "one target", "equal texts"])
+def test_no_comparison_out_of_fold(reason, monkeypatch):
+    texts, labels = distinct(60)
+    task = Multiclass.of(labels)
+    members = [("own", Recorder()), ("bayes", NAIVE_BAYES)]
+    if reason == "one member":
+        members.pop()
+    if reason == "many texts":
+        monkeypatch.setattr("sklstm.ngrams.member.MOST_TEXTS_OUT_OF_FOLD", 59)
+    targets = task.encode(labels)
+    if reason == "one target":
+        targets = (np.arange(60) == 7).astype(int)  # the rest of its fold has none of it
+    if reason == "equal texts":
+        texts = ["good film", "bad film", "so so"] * 20
+    fitted = compare(members, Examples(list(texts), targets, np.ones(60)), task)
+    assert fitted.out_of_fold == [] and fitted.examples is None

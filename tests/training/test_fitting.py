@@ -73,7 +73,7 @@ def test_moments_are_kept_for_a_call_that_follows_and_only_then(continues):
 @pytest.mark.parametrize("calibrate", [True, False])
 def test_the_blend_is_fitted_to_validation_texts_or_expected(calibrate, monkeypatch):
     monkeypatch.setattr(
-        "sklstm.model.blending.fit_blend", lambda *_, expected: (3.0, expected[::-1])
+        "sklstm.model.blending.fit_blend", lambda *_, expected, penalty: (3.0, expected[::-1])
     )
     fitting = begin(blend="ngrams", calibrate=calibrate)
     everything, train, held_out = fitting.split(make_examples())
@@ -97,7 +97,7 @@ def test_a_blend_that_is_interrupted_is_the_expected_one(monkeypatch):
     everything, train, held_out = fitting.split(make_examples())
     vectorizer, _ = fitting.vectorize(train)
     validation = fitting.validate_by(held_out, vectorizer)
-    blend = fitting.blend(fitting.build_network(vectorizer), FittedMembers((), []), validation)
+    blend = fitting.blend(fitting.build_network(vectorizer), FittedMembers(), validation)
     assert fitting.interrupted
     assert (blend.temperature, blend.weights, blend.member) == (1.0, (1.0,), None)
 
