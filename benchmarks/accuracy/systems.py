@@ -20,6 +20,7 @@ from baselines import BASELINES, make_baseline
 from sklearn.base import BaseEstimator
 
 from sklstm import LSTMTextClassifier, SequenceVectorizer
+from sklstm.model.blending import Blend
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Variant:
 def network_alone(classifier):
     """Return a fitted classifier that predicts by its network, without its n-grams."""
     network, model = copy.copy(classifier), classifier.model_
-    network.model_ = replace(model, blend=replace(model.blend, weights=(1.0, 0.0)))
+    network.model_ = replace(model, blend=Blend(model.blend.temperature))
     return network
 
 

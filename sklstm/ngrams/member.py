@@ -29,7 +29,7 @@ from sklstm.text.examples import Examples
 
 # Several members of at most so many texts are also compared out of fold. With more texts, those
 # held out say enough, and the fits of all folds take long.
-MOST_TEXTS_OUT_OF_FOLD = 5_000
+MOST_TEXTS_OUT_OF_FOLD = 2_000
 FOLDS = 5
 # These pass weights on to their members, whatever these are.
 ENSEMBLES = (VotingClassifier, StackingClassifier, VotingRegressor, StackingRegressor)

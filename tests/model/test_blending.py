@@ -192,7 +192,7 @@ def test_members_that_are_random_or_copies_do_little_harm():
     assert loss(members, found) < loss(members, (*found[:2], 0.0)) + 0.006
     copies = [of_member] * 3
     losses = [loss(some, find(some)) for some in (copies[:2], copies)]
-    assert losses[1] == pytest.approx(losses[0], abs=0.005)
+    assert losses[1] == pytest.approx(losses[0], abs=0.006)
 
 
 # The prediction
