@@ -17,9 +17,9 @@ from sklstm.labels import (
 )
 from sklstm.model.sentences import check_reads_sentences, predict_sentences
 from sklstm.parameters import REMEDIES, constrain
+from sklstm.supervised import LSTMTextEstimator
 from sklstm.tasks.multiclass import Multiclass
 from sklstm.tasks.multilabel import Multilabel
-from sklstm.text_estimator import LSTMTextEstimator
 from sklstm.training.start import find_start
 
 

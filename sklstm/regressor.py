@@ -8,8 +8,8 @@ from sklearn.base import RegressorMixin
 from sklstm.checks import HasMethods, StrOptions, fit_context
 from sklstm.labels import check_numbers
 from sklstm.parameters import REMEDIES, constrain
+from sklstm.supervised import LSTMTextEstimator
 from sklstm.tasks.regression import Regression, as_columns, mean_and_scale
-from sklstm.text_estimator import LSTMTextEstimator
 from sklstm.training.start import find_start
 
 

@@ -134,6 +134,16 @@ class TrainingBatches:
         return [batches[longest], *(rest[k] for k in self.rng.permutation(len(rest)))]
 
 
+def stream_batches(
+    texts: RaggedIds, *, batch_size: int, rng: np.random.Generator
+) -> Iterator[Batch]:
+    """Yield batches of texts without targets, and begin again when every text came once."""
+    nothing = np.zeros(len(texts)), np.ones(len(texts))
+    batches = TrainingBatches(texts, *nothing, batch_size=batch_size, rng=rng)
+    while True:
+        yield from batches
+
+
 def prediction_batches(texts: RaggedIds) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
     """Yield rows, ids (T, B) and lengths (B,), long texts first, until every text came once."""
     order = np.argsort(-texts.lengths, kind="stable")

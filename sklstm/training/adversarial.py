@@ -1,7 +1,9 @@
 """Training against perturbations of the embedded texts that change the outputs most."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from sklstm.kernels.transfer import generator_on, send
 from sklstm.network.encoder import Embedded
 from sklstm.network.text_network import LSTMTextNetwork
 from sklstm.tasks.protocol import Task
-from sklstm.text.batching import Batch
+from sklstm.text.batching import Batch, RaggedIds, stream_batches
 from sklstm.text.special_tokens import PADDING
 from sklstm.training.settings import TrainingSettings
 from sklstm.training.steps import Supervised, mean_loss
@@ -43,6 +45,9 @@ class Adversarial:
         Share for the direction in which the outputs change most, whatever the target: the task's
         divergence, of classes KL(clean || moved), is added. The direction is found by one power
         iteration from a random one (Miyato et al. 2018). 0 leaves it out.
+    unlabelled : iterator of Batch or None
+        Batches of texts without labels. For each batch of labelled texts one of these adds its
+        divergence as well.
 
     References
     ----------
@@ -54,6 +59,7 @@ class Adversarial:
     task: Task
     share: float
     virtual_share: float
+    unlabelled: Iterator[Batch] | None = None
 
     def __call__(self, network: LSTMTextNetwork, batch: Batch) -> tuple[Tensor, Tensor]:
         """Add the gradients of all losses to those of the weights; return the sum and the outputs.
@@ -62,48 +68,98 @@ class Adversarial:
         embedded text, which the clean pass yields, is the adversarial direction. The embeddings get
         their gradient once, from all passes.
         """
-        ids = send(batch.ids, network.embedding.weight.device)
-        embedded = network.embed(ids).each()
-        x = embedded.detach().requires_grad_()
-        live = (ids != PADDING).unsqueeze(2)
-        noise = self._draw_noise(network, x)
-        masks = network.generator.get_state()
-
-        def classify(moved):
-            network.generator.set_state(masks)
-            return network.classify(network.read(Embedded(moved), ids, batch.lengths))
-
-        outputs = classify(x)
+        read = _Reading(network, batch, is_searched=self.virtual_share > 0)
+        outputs = read.classify(read.x)
         losses = [_backward(mean_loss(self.task, outputs, batch))]
         outputs = outputs.detach()
         if self.share > 0:
-            move = scale_like(x.grad, x, self.share, live)
-            losses.append(_backward(mean_loss(self.task, classify(x + move), batch)))
+            move = scale_like(read.x.grad, read.x, self.share, read.live)
+            losses.append(_backward(mean_loss(self.task, read.classify(read.x + move), batch)))
         if self.virtual_share > 0:
-            step = scale_like(noise, x, SEARCH_STEP, live).requires_grad_()
-            found = self.task.divergence(outputs, classify(x.detach() + step)).sum()
-            (direction,) = torch.autograd.grad(found, step)
-            move = scale_like(direction, x, self.virtual_share, live)
-            divergences = self.task.divergence(outputs, classify(x + move))
-            losses.append(_backward((divergences * send(batch.weights, x.device)).mean()))
-        if embedded.requires_grad:  # unless a callback has frozen the embedding
-            embedded.backward(x.grad)
+            losses.append(self._compare(read, outputs, batch))
+        read.finish()
+        if self.unlabelled is not None:
+            losses.append(self._train_without_labels(network, next(self.unlabelled)))
         return sum(losses), outputs
 
-    def _draw_noise(self, network, x):
+    def _train_without_labels(self, network, batch):
+        """Add the gradients of the divergence of texts without labels; return it."""
+        read = _Reading(network, batch, is_searched=True)
+        with torch.no_grad():
+            outputs = read.classify(read.x)
+        loss = self._compare(read, outputs, batch)
+        read.finish()
+        return loss
+
+    def _compare(self, read, outputs, batch):
+        """Add the gradients of the mean divergence in the virtual direction; return it."""
+        step = scale_like(read.noise, read.x, SEARCH_STEP, read.live).requires_grad_()
+        found = self.task.divergence(outputs, read.classify(read.x.detach() + step)).sum()
+        (direction,) = torch.autograd.grad(found, step)
+        move = scale_like(direction, read.x, self.virtual_share, read.live)
+        divergences = self.task.divergence(outputs, read.classify(read.x + move))
+        return _backward((divergences * send(batch.weights, read.x.device)).mean())
+
+
+class _Reading:
+    """The embedded texts of a batch, which are classified under the same dropout masks anywhere.
+
+    Parameters
+    ----------
+    network : LSTMTextNetwork
+        What reads them.
+    batch : Batch
+        The texts.
+    is_searched : bool
+        Whether the virtual direction will be searched, which begins at random.
+    """
+
+    def __init__(self, network: LSTMTextNetwork, batch: Batch, *, is_searched: bool):
+        self.network, self.lengths = network, batch.lengths
+        self.ids = send(batch.ids, network.embedding.weight.device)
+        self.embedded = network.embed(self.ids).each()
+        self.x = self.embedded.detach().requires_grad_()
+        self.live = (self.ids != PADDING).unsqueeze(2)
+        self.noise = self._draw_noise() if is_searched else None
+        self.masks = network.generator.get_state()
+
+    def classify(self, moved: Tensor) -> Tensor:
+        """Return the outputs (B, n_outputs) of texts that are moved to these embeddings."""
+        self.network.generator.set_state(self.masks)
+        states = self.network.read(Embedded(moved), self.ids, self.lengths)
+        return self.network.classify(states)
+
+    def finish(self) -> None:
+        """Pass the gradient of all passes on to the embedding."""
+        if self.embedded.requires_grad:  # unless a callback has frozen it
+            self.embedded.backward(self.x.grad)
+
+    def _draw_noise(self):
         """Return where the search for the virtual direction begins."""
-        if self.virtual_share == 0:
-            return None
-        generator = generator_on(x.device, network.generator)
-        noise = torch.empty(x.shape, dtype=x.dtype, device=generator.device)
-        return noise.normal_(generator=generator).to(x.device)
+        generator = generator_on(self.x.device, self.network.generator)
+        noise = torch.empty(self.x.shape, dtype=self.x.dtype, device=generator.device)
+        return noise.normal_(generator=generator).to(self.x.device)
 
 
-def choose_step(task: Task, settings: TrainingSettings) -> Supervised | Adversarial:
-    """Return the step that the settings ask for."""
-    if settings.adversarial > 0 or settings.virtual_adversarial > 0:
-        return Adversarial(task, settings.adversarial, settings.virtual_adversarial)
-    return Supervised(task)
+def choose_step(
+    task: Task,
+    settings: TrainingSettings,
+    unlabelled: RaggedIds | None = None,
+    rng: np.random.Generator | None = None,
+) -> Supervised | Adversarial:
+    """Return the step that the settings ask for.
+
+    Unlabelled texts are streamed to a step that can use them, in an order that leaves that of the
+    labelled ones, from ``rng``, as it is.
+    """
+    shares = settings.adversarial, settings.virtual_adversarial
+    if not any(shares):
+        return Supervised(task)
+    stream = None
+    if settings.virtual_adversarial and unlabelled is not None and len(unlabelled):
+        (own,) = rng.spawn(1)
+        stream = stream_batches(unlabelled, batch_size=settings.batch_size, rng=own)
+    return Adversarial(task, *shares, stream)
 
 
 def _backward(loss):

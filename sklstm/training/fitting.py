@@ -11,7 +11,7 @@ from sklstm.network.precision import check_precision, resolve_device
 from sklstm.network.text_network import LSTMTextNetwork
 from sklstm.ngrams.member import FittedMembers, choose_members, fit_members
 from sklstm.tasks.protocol import Task
-from sklstm.text.batching import RaggedIds, TrainingBatches
+from sklstm.text.batching import TrainingBatches
 from sklstm.text.examples import Examples
 from sklstm.text.splitting import split_rows
 from sklstm.training.callbacks import build_callbacks
@@ -95,9 +95,8 @@ class Fitting:
         """Return what evaluates the network after each epoch, or None without held-out texts."""
         if held_out is None:
             return None
-        marks = self.estimator.read_by == "sentence"
-        ids = RaggedIds(*vectorizer.transform_ragged(held_out.texts, marks=marks))
-        return Validation(held_out, ids, task=self.task, scoring=self.estimator.scoring)
+        parts = {"task": self.task, "scoring": self.estimator.scoring}
+        return Validation(held_out, self.start.encode(held_out.texts, vectorizer), **parts)
 
     def fit_members(self, everything: Examples, train: Examples, validation, vectorizer):
         """Return the fitted ensemble members and their outputs for the validation texts.

@@ -89,7 +89,7 @@ class Fresh:
         """Return a vectorizer fitted on the texts and their ids; look up the word vectors."""
         given = self.estimator.vectorizer
         vectorizer = SequenceVectorizer() if given is None else clone(given)
-        ids = RaggedIds(*vectorizer.fit_ragged(texts, marks=self.estimator.read_by == "sentence"))
+        ids = RaggedIds(*vectorizer.fit_ragged(texts, marks=self.marks))
         self._find_vectors(vectorizer, ids)
         return vectorizer, ids
 
@@ -140,7 +140,7 @@ class Fresh:
         estimator = self.estimator
         if not estimator.gradual_unfreezing:
             return 1
-        if estimator.pretrained is None and estimator.embeddings is None:
+        if not self.has_learnt:
             raise ValueError(
                 "gradual_unfreezing=True needs weights that have learnt before; got "
                 "pretrained=None and embeddings=None. Give one of them, or set "
@@ -155,6 +155,20 @@ class Fresh:
             )
         return n_stages
 
+    def encode(self, texts: list[str], vectorizer: SequenceVectorizer) -> RaggedIds:
+        """Return the ids of texts by a fitted vectorizer."""
+        return RaggedIds(*vectorizer.transform_ragged(texts, marks=self.marks))
+
+    @property
+    def marks(self) -> bool:
+        """Whether the ends of sentences are marked in the ids."""
+        return self.estimator.read_by == "sentence"
+
+    @property
+    def has_learnt(self) -> bool:
+        """Whether there are weights that have learnt before."""
+        return self.estimator.embeddings is not None
+
     @property
     def num_layers(self) -> int:
         """Number of LSTM layers."""
@@ -163,6 +177,8 @@ class Fresh:
 
 class Pretrained(Fresh):
     """A fit that starts from the vectorizer, sizes and weights of a language model."""
+
+    has_learnt = True
 
     def __init__(self, estimator, model: TextModel):
         super().__init__(estimator)
@@ -187,8 +203,7 @@ class Pretrained(Fresh):
 
     def vectorize(self, texts):
         """Return the language model's vectorizer and the ids of the texts."""
-        marks = self.estimator.read_by == "sentence"
-        return self.vectorizer, RaggedIds(*self.vectorizer.transform_ragged(texts, marks=marks))
+        return self.vectorizer, self.encode(texts, self.vectorizer)
 
     def network_settings(self):
         """Return what the network is built from, with the language model's sizes."""
