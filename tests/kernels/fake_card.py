@@ -303,9 +303,6 @@ def fake_card() -> Iterator[None]:
         "torch.cuda.is_bf16_supported": lambda *args, **kwargs: True,
         "torch.cuda.get_device_capability": lambda device=None: (9, 0),
         "torch.cuda.amp.common.amp_definitely_not_available": lambda: False,
-        # Several batches in a prediction, which may wait once for all.
-        "sklstm.text.batching.FEW_TEXTS": 8,
-        "sklstm.text.batching.TEXTS_PER_PREDICTION_BATCH": 8,
         "sklstm.training.loop.TextNet.train_step_single": counting(TextNet.train_step_single),
         "sklstm.kernels.autograd.on_streams": one_by_one,
         "sklstm.kernels.triton_forward.launch": launch,
