@@ -62,7 +62,7 @@ def compute_sentences(
     result = [None] * len(texts)
     device = network.head.weight.device
     with predicting(network):
-        prepared = network.prepare(torch.from_numpy(texts.ids).to(device))
+        prepared = network.prepare(torch.from_numpy(texts.ids))
         for rows, ids, lengths in prediction_batches(texts):
             batch = network.classify_sentences(send(ids, device), lengths, prepared)
             outputs, weights, widths = (part.cpu().numpy() for part in batch)
@@ -103,7 +103,7 @@ def _stream(
     order, outputs = [], []
     with predicting(network):
         result = torch.empty(len(texts), n_columns, dtype=weight.dtype)
-        prepared = network.prepare(torch.from_numpy(texts.ids).to(weight.device))
+        prepared = network.prepare(torch.from_numpy(texts.ids))
         for rows, ids, lengths in prediction_batches(texts):
             output = function(send(ids, weight.device), lengths, prepared)
             if weight.device.type == "cpu":

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sklstm.kernels.transfer import send
 from sklstm.network.encoder import Encoder, find_different
 from sklstm.network.pooling import UndrawnLinear
 from sklstm.network.precision import casting
@@ -106,24 +107,31 @@ class LSTMLanguageNetwork(Encoder):
     def log_probabilities(
         self,
         ids: Tensor,  # (T, B) padded at the end with 0
-        lengths: Tensor,  # (B,)
+        lengths: Tensor,  # (B,) on the CPU
     ) -> Tensor:
         """Return the log-probability of each token in each direction, (directions, T - 1, B).
 
         The first direction's are those of the tokens from the second on, the other's those of the
         tokens up to the last but one. Padding has 0.
         """
-        different, place = find_different([ids], self.embedding.num_embeddings)
+        if ids.is_cuda:  # to find the different ones there would be a wait for the card
+            x, index = self.embedding(ids), None
+        else:
+            different, place = find_different([ids], self.embedding.num_embeddings)
+            x, index = self.embedding(different), place[ids.long()]
         with casting(self, ids.device):
-            states = self.lstm.states(self.embedding(different), lengths, place[ids.long()])
+            states = self.lstm.states(x, lengths, index)
         contexts = self._contexts(states.to(self.bias.dtype))
-        live = ids[1:] != PADDING
-        zeros = self.bias.new_zeros(live.shape)
-        return torch.stack(
-            [
-                zeros.masked_scatter(live, self._score(context[live], own[live].long()))
-                for context, own in zip(contexts, (ids[1:], ids[:-1]), strict=False)
-            ]
+        # Numbered on the CPU, since a card would have to say how many there are.
+        is_live = torch.arange(1, len(ids)).unsqueeze(1) < lengths
+        live = send(is_live.flatten().nonzero()[:, 0], ids.device)
+        zeros = self.bias.new_zeros(is_live.shape).flatten()
+        scores = [
+            self._score(context.flatten(0, 1)[live], own.flatten()[live].long())
+            for context, own in zip(contexts, (ids[1:], ids[:-1]), strict=False)
+        ]
+        return torch.stack([zeros.index_copy(0, live, own) for own in scores]).unflatten(
+            1, is_live.shape
         )
 
     def _score(self, contexts, targets):

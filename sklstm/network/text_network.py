@@ -144,12 +144,15 @@ class LSTMTextNetwork(Encoder):
         Parameters
         ----------
         ids : Tensor of int32
-            The ids that will occur, in any shape and number.
+            The ids that will occur, in any shape and number, on the CPU: to find the different
+            ones on a card would be a wait for it.
         """
         different, place = find_different([self._without_marks(ids)], self.embedding.num_embeddings)
         n_gates = sum(len(p) for name, p in self.lstm.named_parameters() if "weight_ih_l0" in name)
         if len(different) * n_gates > MAX_TABLE:
             return None
+        device = self.embedding.weight.device
+        different, place = send(different, device), send(place, device)
         embedded = self.embedding(different)
         with casting(self, embedded.device):
             tables = self.lstm.tabulate(embedded)

@@ -5,6 +5,9 @@ A program of its own, since Triton decides at its import whether it interprets:
 """
 
 import json
+import os
+import random
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -12,6 +15,7 @@ from torch import Tensor
 from sklstm.kernels import autograd, reference, triton_layer
 from sklstm.kernels.cells import CELLS
 from sklstm.lstm import LSTM
+from tests.kernels.addresses import checked_addresses
 from tests.kernels.cases import (
     CASES,
     Case,
@@ -54,6 +58,31 @@ ALL = (
         for name, case in STREAMED.items()
     }
 )
+#: More by this variable of the environment.
+N_RANDOM = int(os.environ.get("SKLSTM_RANDOM_CASES", "20"))
+
+
+def random_case(number: int) -> tuple:
+    """Return cell, case, dtype and shared memory, drawn with the number as seed."""
+    draw = random.Random(number)
+    n_steps, n_texts = draw.choice((1, 2, 3, 4, 6)), draw.choice((1, 2, 15, 16, 17, 31, 33))
+    hidden = draw.choice((1, 2, 3, 8, 15, 16, 17, 31, 33))
+    lengths = tuple(draw.randint(1, n_steps) for _ in range(n_texts))
+    case = Case(
+        n_steps,
+        n_texts,
+        draw.choice((1, 2, 5, 7)),
+        hidden,
+        lengths=draw.choice((None, lengths)),
+        reverse=draw.random() < 0.5,
+        contiguous=draw.random() < 0.5,
+        masked=draw.random() < 0.5,
+        zoned=draw.random() < 0.5,
+    )
+    return draw.choice(list(CELLS)), case, torch.float32, draw.choice((0, 2**30))
+
+
+ALL |= {f"random {number}": random_case(number) for number in range(N_RANDOM)}
 #: The largest difference in float16, as a share of a tensor's largest number.
 HALF_TOLERANCE = 1e-2
 
@@ -131,6 +160,34 @@ def assert_predicts_the_same(inputs, trained):
         torch.testing.assert_close(getattr(predicted, name), trained[name], rtol=0, atol=0)
 
 
+#: Arguments with which a launch would use addresses that it must not -> what is found.
+FAULTS = {
+    "outside": (lambda of: {"n_texts": of["n_texts"] + 1}, "addresses lie in no tensor"),
+    "shared": (lambda of: {"c_last": of["h_all"].flatten()[16 * of["H"] :]}, "two programs write"),
+    # The first program's c_last is where the second one's input is.
+    "read": (
+        lambda of: {"c_last": of["gates_x"].flatten()[16 * 4 * of["H"] :]},
+        "another program writes",
+    ),
+}
+
+
+def find_fault(name: str) -> str | None:
+    """Return what is found of a fault."""
+    from sklstm.kernels import triton_forward
+
+    launch, (change, _) = triton_forward.launch, FAULTS[name]
+
+    def launch_wrongly(kind, kernel, arguments, device):
+        launch(kind, kernel, arguments | change(arguments), device)
+
+    with mock.patch.object(triton_forward, "launch", launch_wrongly):
+        return difference("lstm", BLOCKS["two blocks and one text"], torch.float32)
+
+
 if __name__ == "__main__":
     torch.use_deterministic_algorithms(True)  # fills memory that nobody has written with NaN
-    print(json.dumps({name: difference(*pair) for name, pair in ALL.items()}))
+    with checked_addresses():
+        found = {name: difference(*pair) for name, pair in ALL.items()}
+        found |= {name: find_fault(name) for name in FAULTS}
+    print(json.dumps(found))
