@@ -1,8 +1,8 @@
 """The compiled LSTM under AddressSanitizer and UndefinedBehaviorSanitizer, on random shapes.
 
-Forward, backward and the pools of each shape are compared with the definition in float64. Then one
-batch runs with its rows more than 2^31 numbers apart in every tensor: these are mapped, and only the
-pages that are read or written take memory. Needs gcc with its sanitizers.
+Forward, backward and the pools of each shape are compared with the definition in float64. Then
+one batch runs with its rows more than 2^31 numbers apart in every tensor: these are mapped, and
+only the pages that are read or written take memory. Needs gcc with its sanitizers.
 
 python benchmarks/hostile/sanitizers.py --json benchmarks/results/sanitizers.json
 """

@@ -18,6 +18,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from sklstm.ngrams.label_sets import LinearLabelSets
 from sklstm.ngrams.linear import make_ngram_member
+from sklstm.ngrams.prediction import can_predict, predict_proba
 from sklstm.ngrams.vectorizer import NgramCounts, NgramVectorizer
 from sklstm.tasks.protocol import Task
 from sklstm.text.examples import Examples
@@ -117,7 +118,10 @@ def _no_autologging():
 
 def ask_member(member, texts: list[str], task: Task) -> np.ndarray:
     """Return the outputs (n_texts, n_outputs) that say what a fitted member predicts."""
-    response = getattr(member, task.response_method)(texts)
+    if can_predict(member):
+        response = predict_proba(member, texts)
+    else:
+        response = getattr(member, task.response_method)(texts)
     outputs = task.read_response(response, getattr(member, "classes_", None))
     if not np.isfinite(outputs).all():
         raise ValueError(
