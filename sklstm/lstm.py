@@ -233,7 +233,7 @@ class LSTM(nn.Module):
             return output.squeeze(batch), tuple(state.squeeze(1) for state in last)
         x = input.transpose(0, 1) if self.batch_first else input
         lengths = _own_lengths(lengths)
-        output, last = self._run(x, hx, lengths, None, need_last=True)
+        output, last, _ = self._run(x, hx, lengths, None, need_last=True)
         if lengths is not None:
             step = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
             output = torch.where((step < send(lengths, x.device)).unsqueeze(2), output, 0.0)
@@ -276,6 +276,25 @@ class LSTM(nn.Module):
         return _eager(self._run)(x, None, lengths, index, tables, need_last=False)[0]
 
     @own_defaults()
+    def states_or_pools(
+        self,
+        x: Tensor,  # (T, B, I), or (U, I) with an index
+        lengths: Tensor | None = None,  # (B,)
+        index: Tensor | None = None,  # (T, B)
+        tables: list[Tensor | None] | None = None,  # of ``tabulate``, of this x
+        *,
+        pools: frozenset[str],  # of 'last', 'max', 'mean': all that the caller makes of the output
+    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Return the output as ``states`` does and no pool, or no output and its pools by name.
+
+        A pool is (B, directions * H). Pools are taken where no gradient is recorded and the backend
+        can do so while it computes the states, which then need no memory.
+        """
+        run, lengths = _eager(self._run), _own_lengths(lengths)
+        states, _, taken = run(x, None, lengths, index, tables, need_last=False, pools=pools)
+        return states, taken
+
+    @own_defaults()
     @torch.no_grad()
     def tabulate(
         self,
@@ -293,33 +312,41 @@ class LSTM(nn.Module):
         ]
         return tabulate(directions, backend=self.backend)
 
-    def _run(self, x, hx, lengths, index, tables=None, *, need_last):
-        if index is not None and self.training and self.input_dropout > 0:  # then no two are equal
-            x, index = nn.functional.embedding(index, x), None
+    def _run(self, x, hx, lengths, index, tables=None, *, need_last, pools=frozenset()):
+        """Return the output, the last states if needed, and the pools taken in place of both."""
+        x, index = self._different_inputs(x, index)
         if index is None:
             self._check_input(x, hx)
             if x.shape[1] == 0:
-                return self._run_nothing(x)
+                return *self._run_nothing(x), {}
         last = {state: [] for state in CELLS[self.cell].states}
         for layer in range(self.num_layers):
             directions = [
                 self._inputs(x, hx, lengths, index, layer, direction)
                 for direction in range(self.num_directions)
             ]
-            if tables is not None and layer == 0:
-                directions = [
-                    inputs._replace(table=table)
-                    for inputs, table in zip(directions, tables, strict=True)
-                ]
-            results = lstm_layer(directions, backend=self.backend, need_last=need_last)
+            if layer == 0:
+                directions = _with_tables(directions, tables)
+            is_last = layer + 1 == self.num_layers
+            wanted = {"need_last": need_last, "pools": pools if is_last else frozenset()}
+            results = lstm_layer(directions, backend=self.backend, **wanted)
+            if results[0].pools is not None:
+                taken = {name: [result.pools[name] for result in results] for name in pools}
+                return None, None, {name: torch.cat(own, dim=1) for name, own in taken.items()}
             outputs = [result.h for result in results]
             for state, of_state in last.items():
                 of_state += [getattr(result, f"{state}_last") for result in results]
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
             index = None
-            if layer + 1 < self.num_layers:
+            if not is_last:
                 x = self._drop(x, x.shape, self.dropout)
-        return x, tuple(torch.stack(of_state) for of_state in last.values()) if need_last else None
+        return x, _stack(last) if need_last else None, {}
+
+    def _different_inputs(self, x, index):
+        """Return the inputs without an index where dropout makes equal ones different."""
+        if index is not None and self.training and self.input_dropout > 0:
+            return nn.functional.embedding(index, x), None
+        return x, index
 
     def _inputs(self, x, hx, lengths, index, layer, direction):
         """Return the inputs of the kernels for one direction of a layer."""
@@ -416,6 +443,17 @@ def _eager(function):
     seconds.)
     """
     return torch.compiler.disable(function) if torch.compiler.is_dynamo_compiling() else function
+
+
+def _with_tables(directions, tables):
+    if tables is None:
+        return directions
+    return [own._replace(table=table) for own, table in zip(directions, tables, strict=True)]
+
+
+def _stack(last):
+    """Return the last states of all layers and directions, by kind of state."""
+    return tuple(torch.stack(of_state) for of_state in last.values())
 
 
 def _own_lengths(lengths):

@@ -84,6 +84,32 @@ def test_states_are_the_outputs():
         assert not output[length:, text].any()
 
 
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_states_or_their_pools(backend, bidirectional):
+    ours = LSTM(I, H, bidirectional=bidirectional, num_layers=2, backend=backend)
+    x, pools = draw(T, B, I).float(), frozenset({"last", "max"})
+    for gradients in (True, False):
+        with torch.set_grad_enabled(gradients):
+            output, (last, _) = ours(x, lengths=LENGTHS)
+            states, taken = ours.states_or_pools(x, LENGTHS, pools=pools)
+        if states is not None:  # always with gradients
+            assert taken == {}
+            torch.testing.assert_close(states[: LENGTHS.min()], output[: LENGTHS.min()])
+            continue
+        assert not gradients and taken.keys() == pools
+        greatest = [output[:length, text].amax(dim=0) for text, length in enumerate(LENGTHS)]
+        torch.testing.assert_close(taken["max"], torch.stack(greatest), rtol=0, atol=1e-6)
+        expected = torch.cat(tuple(last[-ours.num_directions :]), dim=1)
+        torch.testing.assert_close(taken["last"], expected, rtol=0, atol=1e-6)
+
+
+def test_a_batch_without_texts_has_states():
+    with torch.no_grad():
+        states, taken = LSTM(I, H).states_or_pools(torch.zeros(T, 0, I), pools=frozenset({"max"}))
+    assert states.shape == (T, 0, H) and taken == {}
+
+
 def test_torch_loads_our_weights():
     ours = LSTM(I, H, num_layers=2, bidirectional=True)
     torch.nn.LSTM(I, H, num_layers=2, bidirectional=True).load_state_dict(ours.state_dict())

@@ -1,8 +1,8 @@
 """The compiled LSTM under AddressSanitizer and UndefinedBehaviorSanitizer, on random shapes.
 
-Forward and backward of each shape are compared with the definition in float64. Then one batch runs
-with its rows more than 2^31 numbers apart in every tensor: these are mapped, and only the pages
-that are read or written take memory. Needs gcc with its sanitizers.
+Forward, backward and the pools of each shape are compared with the definition in float64. Then
+one batch runs with its rows more than 2^31 numbers apart in every tensor: these are mapped, and
+only the pages that are read or written take memory. Needs gcc with its sanitizers.
 
 python benchmarks/hostile/sanitizers.py --json benchmarks/results/sanitizers.json
 """
@@ -31,6 +31,7 @@ FLAGS = "-O2 -g -fno-math-errno -fopenmp -shared -fPIC -fno-omit-frame-pointer"
 SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all"
 #: What each direction has of its own.
 OF_A_DIRECTION = ("weight_ih", "weight_hh", "bias", "h0", "c0")
+POOLS = frozenset({"last", "max", "mean"})
 #: Largest difference from the definition, as a share of the largest number of a tensor or of 1.
 TOLERANCE = 1e-5
 #: Standard deviation of the numbers. With 0.5, gradients grow to millions within some fifty steps,
@@ -154,11 +155,35 @@ def try_shape(rng) -> tuple[dict, float]:
     ours = compute(directions, weights, "compiled")
     double = [_map(inputs, torch.Tensor.double) for inputs in directions]
     theirs = compute(double, [weight.double() for weight in weights], "reference")
+    ours += pool(directions, "compiled")
+    theirs += pool(double, "reference")
     difference = max(
         float((a.double() - b).abs().max() / b.abs().max().clamp(min=1.0))
         for a, b in zip(ours, theirs, strict=True)
     )
     return shape, difference
+
+
+def pool(directions, backend) -> list[torch.Tensor]:
+    """Return the pools of the states of each direction: in the pass where the backend can do it."""
+    with torch.no_grad():
+        results = lstm_layer(
+            directions, backend=backend, need_last=backend == "reference", pools=POOLS
+        )
+    found = []
+    for inputs, result in zip(directions, results, strict=True):
+        pools = result.pools
+        if pools is None:
+            n_steps, n_texts = result.h.shape[:2]
+            lengths = torch.full((n_texts,), n_steps) if inputs.lengths is None else inputs.lengths
+            each = [result.h[:length, text] for text, length in enumerate(lengths)]
+            pools = {
+                "last": result.h_last,
+                "max": torch.stack([own.amax(dim=0) for own in each]),
+                "mean": torch.stack([own.mean(dim=0) for own in each]),
+            }
+        found += [pools[name] for name in sorted(POOLS)]
+    return found
 
 
 def _map(inputs, function):

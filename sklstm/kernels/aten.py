@@ -18,6 +18,7 @@ SHARES_THREADS = (torch.bfloat16,)
 READS_BY_INDEX = False
 DEVICES = ()
 RUNS_TOGETHER = False
+POOLS = frozenset()
 CAN_BE_EXPORTED = True
 
 # Units of one step of one shard. Up to this number our Python calls of torch's operators cost more

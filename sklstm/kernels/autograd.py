@@ -11,13 +11,21 @@ from sklstm.kernels.surroundings import own_defaults
 from sklstm.kernels.workload import n_shards, needs_backward
 
 
-def run(backend: ModuleType, directions: list[Inputs]) -> list[Outputs]:
-    """Run a backend; keep memory for a backward only if one can follow."""
+def run(
+    backend: ModuleType, directions: list[Inputs], pools: frozenset[str] = frozenset()
+) -> list[Outputs]:
+    """Run a backend; keep memory for a backward only if one can follow.
+
+    Where none can, only the pools are returned if the backend takes them all; see ``lstm_layer``.
+    """
     if needs_backward(directions):
         tensors = [tensor for inputs in directions for tensor in _tensors(inputs)]
         bare = tuple(inputs._replace(**dict.fromkeys(DIFFERENTIABLE)) for inputs in directions)
         flat = LSTMLayer.apply(backend, bare, *tensors)
         return [Outputs(*flat[k : k + 3]) for k in range(0, len(flat), 3)]
+    if pools and pools <= backend.POOLS:
+        with _plainly(directions[0].x):
+            return backend.pool_all(directions, pools)
     results, groups = _forward(backend, directions, _shares_of(backend, directions), False)
     return [_joined(results[group]) for group in groups]
 

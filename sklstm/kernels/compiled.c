@@ -34,8 +34,11 @@ typedef struct {
     float *c;                 /* (N, H) the cell states; null: not kept */
     float *h_in;              /* (N, H) the masked state before each token, at first that of the
                                  first tokens; null: not kept, and there is no mask */
-    float *out;               /* (T, B, H) the states, by strides */
+    float *out;               /* (T, B, H) the states, by strides; (2, B, H) where they are pooled */
     int64_t out_step, out_text;
+    int64_t pooled;           /* 1: only two states of a text are kept, and their pools */
+    float *greatest;          /* (B, H) the maximum of the states, at first -infinity; or null */
+    float *sum, *lost;        /* (B, H) their sum, and what its rounding lost, at first 0; or null */
     float *c_last;            /* (B, H) holds c0 at first */
     /* backward */
     const float *grad;        /* (T, B, H) the gradient of ``out``, by strides */
@@ -61,7 +64,9 @@ static inline Place place_of(const Layer *layer, int64_t text, int64_t step) {
     return place;
 }
 
+/* Where pooled, a token's state replaces that of the token before the last. */
 static inline float *out_of(const Layer *layer, int64_t text, int64_t token) {
+    if (layer->pooled) token &= 1;
     return layer->out + token * layer->out_step + text * layer->out_text;
 }
 
@@ -71,6 +76,7 @@ static inline int64_t count_of(const Layer *layer, int64_t thread, int64_t n_thr
 }
 
 static void clear_padding(const Layer *layer, int64_t thread, int64_t n_threads) {
+    if (layer->pooled) return;
     for (int64_t text = thread; text < layer->n_texts; text += n_threads)
         for (int64_t token = layer->lengths[text]; token < layer->n_steps; token++)
             memset(out_of(layer, text, token), 0, layer->hidden * sizeof(float));
@@ -118,7 +124,7 @@ static const Instructions INSTRUCTIONS[] = {
 
 /* Of this file's interface; library.py has the same number. Increase both with every change of Layer
    or of what a function takes, returns or computes. */
-#define VERSION 2
+#define VERSION 3
 
 int64_t sklstm_version(void) { return VERSION; }
 int64_t sklstm_size_of_layer(void) { return sizeof(Layer); }

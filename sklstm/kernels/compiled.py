@@ -33,6 +33,7 @@ SHARES_THREADS = ()  # its texts share the threads already
 READS_BY_INDEX = True
 DEVICES = ("cpu",)
 RUNS_TOGETHER = True
+POOLS = frozenset({"last", "max", "mean"})
 CAN_BE_EXPORTED = False
 
 # Below this number of multiplications in the recurrences a second thread saves little, and must be
@@ -156,23 +157,12 @@ def forward_all(directions: list[Inputs], for_backward: bool) -> list[Outputs]:
         gates = _split(_empty_gates(len(rows.place), units, directions), len(directions))
     calls, results, kept = [], [], []
     for number, inputs in enumerate(directions):
-        mask, (begin, _) = padded(inputs.mask_h), rows.ends(inputs)
-        fields = {"h0": padded(inputs.h0), "mask": mask, "c_last": padded(inputs.c0).clone()}
-        if for_backward or mask is not None:
-            fields["h_in"] = empty(len(rows.place), units)
-            fields["h_in"][begin] = fields["h0"] if mask is None else fields["h0"] * mask
+        fields = {"out": empty(n_steps * n_texts, units).view(n_steps, n_texts, units)}
         if for_backward:
-            fields["c"] = empty(len(rows.place), units)
+            fields |= {"c": empty(len(rows.place), units), "h_in": empty(len(rows.place), units)}
             fields |= {"gates": gates[number], "gates_row": gates[number].stride(0)}
             kept += [fields["c"], fields["h_in"]]
-        out = empty(n_steps * n_texts, units).view(n_steps, n_texts, units)
-        fields |= {"out": out, "out_step": out.stride(0), "out_text": out.stride(1)}
-        fields |= {"projected": projected[number], "projected_row": projected[number].stride(0)}
-        call = _Call(
-            inputs, rows, source=source, forward_panels=torch.empty(units, 4 * units), **fields
-        )
-        call.pack(inputs)
-        calls.append(call)
+        calls.append(_prepare(inputs, rows, source, projected[number], **fields))
     _run(library().sklstm_forward, calls, _n_threads(directions, rows))
     for inputs, call in zip(directions, calls, strict=True):
         out, c_last = call.tensors["out"], call.tensors["c_last"]
@@ -184,6 +174,49 @@ def forward_all(directions: list[Inputs], for_backward: bool) -> list[Outputs]:
     if for_backward:
         results[0] = results[0]._replace(saved=(*rows, *kept, *gates, *xs))
     return results
+
+
+def pool_all(directions: list[Inputs], pools: frozenset[str]) -> list[Outputs]:
+    """Run the directions of a layer and return the pools of the states; see ``contract.py``."""
+    _, n_texts, _, hidden = directions[0].sizes
+    rows, units = find_rows(directions[0]), padded_size(hidden)
+    xs, source = rows_of_x(directions, rows)
+    calls, results = [], []
+    for inputs, projected in zip(directions, _project(directions, xs), strict=True):
+        fields = {"pooled": 1, "out": torch.empty(2, n_texts, units)}
+        if "max" in pools:
+            fields["greatest"] = torch.full((n_texts, units), -torch.inf)
+        if "mean" in pools:
+            fields |= {name: torch.zeros(n_texts, units) for name in ("sum", "lost")}
+        calls.append(_prepare(inputs, rows, source, projected, **fields))
+    _run(library().sklstm_forward, calls, _n_threads(directions, rows))
+    for inputs, call in zip(directions, calls, strict=True):
+        found = {}
+        if "last" in pools:
+            token = torch.zeros_like(rows.lengths) if inputs.reverse else rows.lengths - 1
+            found["last"] = call.tensors["out"][token % 2, torch.arange(n_texts)]
+        if "max" in pools:
+            found["max"] = call.tensors["greatest"]
+        if "mean" in pools:
+            found["mean"] = call.tensors["sum"] / rows.lengths.unsqueeze(1)
+        results.append({name: unpadded(pool, hidden) for name, pool in found.items()})
+    return [Outputs(None, None, pools=own) for own in results]
+
+
+def _prepare(inputs, rows, source, projected, **fields) -> "_Call":
+    """Return the call of the forward of a direction, with further fields; ``out`` is one."""
+    mask, units = padded(inputs.mask_h), padded_size(inputs.weight_hh.shape[1])
+    fields |= {"h0": padded(inputs.h0), "mask": mask, "c_last": padded(inputs.c0).clone()}
+    if mask is not None and "h_in" not in fields:
+        fields["h_in"] = empty(len(rows.place), units)
+    if "h_in" in fields:
+        begin, _ = rows.ends(inputs)
+        fields["h_in"][begin] = fields["h0"] if mask is None else fields["h0"] * mask
+    fields |= {"out_step": fields["out"].stride(0), "out_text": fields["out"].stride(1)}
+    fields |= {"projected": projected, "projected_row": projected.stride(0), "source": source}
+    call = _Call(inputs, rows, forward_panels=torch.empty(units, 4 * units), **fields)
+    call.pack(inputs)
+    return call
 
 
 def tabulate(inputs: Inputs) -> Tensor:

@@ -24,6 +24,7 @@ INLINE V NAME(within)(V x, float limit) {
     const __m512 highest = _mm512_set1_ps(limit), lowest = _mm512_set1_ps(-limit);
     return (V)_mm512_min_ps(highest, _mm512_max_ps(lowest, (__m512)x)); /* in this order NaN stays */
 }
+INLINE V NAME(greater)(V x, V y) { return (V)_mm512_max_ps((__m512)x, (__m512)y); }
 INLINE V NAME(rounded)(V x) { return (V)_mm512_roundscale_ps((__m512)x, 8); }
 INLINE V NAME(times_power_of_2)(V x, V n) { return (V)_mm512_scalef_ps((__m512)x, (__m512)n); }
 INLINE V NAME(inverse)(V x) { /* an estimate to 14 bits, and one step of Newton's */
@@ -37,6 +38,7 @@ INLINE V NAME(within)(V x, float limit) {
     x = NAME(choose)((I)(x > highest), highest, x); /* in this order NaN stays */
     return NAME(choose)((I)(x < -highest), -highest, x);
 }
+INLINE V NAME(greater)(V x, V y) { return NAME(choose)((I)(x > y), x, y); }
 INLINE V NAME(rounded)(V x) { /* floats of this size have no room for a fraction */
     const V large = NAME(all)(12582912.0f);
     return (x + large) - large;
@@ -66,7 +68,23 @@ INLINE V NAME(tangent)(V x) { return 1.0f - 2.0f * NAME(inverse)(1.0f + NAME(exp
 typedef struct {
     const float *h_before[ROWS], *projected[ROWS], *c_before[ROWS], *mask[ROWS];
     float *gates[ROWS], *c[ROWS], *h_next[ROWS], *out[ROWS];
+    int64_t text[ROWS];
 } NAME(Places);
+
+/* The maximum and the sum of the states of a text, with those of one step more. */
+INLINE void NAME(take_into_pools)(const Layer *layer, int64_t place, V h) {
+    if (layer->greatest) {
+        /* With NaN in the second place it is the result, and all states after it are NaN as well. */
+        V *greatest = (V *)(layer->greatest + place);
+        *greatest = NAME(greater)(*greatest, h);
+    }
+    if (layer->sum) { /* by Kahan: in a long text the rounding of a plain sum adds up */
+        const V old = NAME(load)(layer->sum + place);
+        const V more = h - NAME(load)(layer->lost + place), sum = old + more;
+        NAME(store)(layer->lost + place, (sum - old) - more);
+        NAME(store)(layer->sum + place, sum);
+    }
+}
 
 /* The block of units from ``unit`` on, of ``rows`` texts. ``panel`` is (H, 4, WIDTH). */
 INLINE void NAME(forward_tile)(const int rows, const Layer *layer, int64_t unit, const float *panel,
@@ -105,6 +123,7 @@ INLINE void NAME(forward_tile)(const int rows, const Layer *layer, int64_t unit,
     for (int row = 0; row < rows; row++) {
         V h = sum[row][3] * c[row];
         NAME(store)(at->out[row] + unit, h);
+        if (layer->pooled) NAME(take_into_pools)(layer, at->text[row] * hidden + unit, h);
         if (!at->h_next[row]) continue;
         if (at->mask[row]) h *= NAME(load)(at->mask[row] + unit);
         NAME(store)(at->h_next[row] + unit, h);
@@ -173,6 +192,7 @@ static void NAME(forward)(const Layer *layer, int64_t thread, int64_t n_threads)
                         at.h_before[row] = layer->h0 + text * hidden;
                     at.projected[row] = layer->projected + source * layer->projected_row;
                     at.gates[row] = layer->gates ? layer->gates + here.row * layer->gates_row : 0;
+                    at.text[row] = text;
                     at.out[row] = out_of(layer, text, here.token);
                     at.h_next[row] = layer->h_in && step + 1 < layer->lengths[text]
                                          ? layer->h_in + here.row_after * hidden : 0;

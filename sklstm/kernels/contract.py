@@ -66,6 +66,13 @@ and these constants:
     need_grad_x)``, which take and return lists with one item a direction. The first ``Outputs`` has
     what all directions saved. A gradient that autograd does not have is None.
 
+``POOLS``
+    the pools that it can take of the states of a text while it computes them, so that they need no
+    memory: of "max" and "mean", over the text's steps, and "last", the state after its last step in
+    the direction of reading. If there are any, the backend has ``pool_all(directions, pools)``,
+    which returns ``Outputs`` for each direction that have only ``pools``. It is asked only where no
+    backward follows.
+
 ``CAN_BE_EXPORTED``
     whether torch.export can trace it: as one operator of torch, or as plain steps.
 """
@@ -145,11 +152,12 @@ DIFFERENTIABLE = (
 class Outputs(NamedTuple):
     """What ``forward`` returns."""
 
-    h: Tensor  # (T, B, H)
+    h: Tensor | None  # (T, B, H) None where the pools were taken in place of it
     h_last: Tensor | None  # (B, H) None where the backend refuses it and nobody asked for it
     c_last: Tensor | None = None  # (B, H) the same; and None if the cell has no state c
     saved: tuple[Tensor, ...] = ()
     graph: tuple | None = None  # in place of ``saved``: a graph that autograd recorded inside
+    pools: dict[str, Tensor] | None = None  # by name, each (B, H)
 
 
 def mirror_index(

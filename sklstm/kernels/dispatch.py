@@ -40,8 +40,12 @@ def lstm_layer(
     *,
     backend: str,  # a name of BACKENDS, or "auto"
     need_last: bool,  # whether h_last and c_last are wanted
+    pools: frozenset[str] = frozenset(),  # what the caller makes of the states; see ``contract.py``
 ) -> list[Outputs]:
     """Run the directions of one layer; return the outputs of each.
+
+    With ``pools`` the outputs have only these where the backend can take them all while it computes
+    the states and no gradient is recorded. Otherwise they have the states, for the caller to pool.
 
     Raises
     ------
@@ -55,7 +59,7 @@ def lstm_layer(
     chosen = BACKENDS[choose(backend, directions, need_last=need_last)]
     if not chosen.READS_BY_INDEX:
         directions = _read(directions)
-    return autograd.run(chosen, _with_lengths_there(directions))
+    return autograd.run(chosen, _with_lengths_there(directions), pools)
 
 
 def _with_lengths_there(directions: list[Inputs]) -> list[Inputs]:

@@ -6,7 +6,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 #: That of ``compiled.c``, whose library must have it.
-VERSION = 2
+VERSION = 3
 
 _INTEGER, _POINTER = ctypes.c_int64, ctypes.c_void_p
 
@@ -38,6 +38,10 @@ class Layer(ctypes.Structure):
         ("out", _POINTER),
         ("out_step", _INTEGER),
         ("out_text", _INTEGER),
+        ("pooled", _INTEGER),
+        ("greatest", _POINTER),
+        ("sum", _POINTER),
+        ("lost", _POINTER),
         ("c_last", _POINTER),
         ("grad", _POINTER),
         ("grad_step", _INTEGER),

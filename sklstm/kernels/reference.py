@@ -181,6 +181,7 @@ SHARES_THREADS = ()
 READS_BY_INDEX = False
 DEVICES = ()
 RUNS_TOGETHER = False
+POOLS = frozenset()
 CAN_BE_EXPORTED = True
 
 

@@ -36,6 +36,7 @@ SHARES_THREADS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 READS_BY_INDEX = False
 DEVICES = ("cpu",)
 RUNS_TOGETHER = False
+POOLS = frozenset()
 CAN_BE_EXPORTED = False
 
 # Elements of the gates of one block: 2**20 floats are 4 MB. Smaller blocks fit a faster cache, but

@@ -19,6 +19,7 @@ SHARES_THREADS = ()
 READS_BY_INDEX = False
 DEVICES = ("cuda",)
 RUNS_TOGETHER = True
+POOLS = frozenset()
 CAN_BE_EXPORTED = False
 
 #: The largest H in float32 whose recurrent weights stay on every card.

@@ -103,7 +103,9 @@ def _stream(
     order, outputs = [], []
     with predicting(network):
         result = torch.empty(len(texts), n_columns, dtype=weight.dtype)
-        prepared = network.prepare(torch.from_numpy(texts.ids))
+        prepared = None  # what is prepared for one text would be used once
+        if len(texts) > 1:
+            prepared = network.prepare(torch.from_numpy(texts.ids))
         for rows, ids, lengths in prediction_batches(texts):
             output = function(send(ids, weight.device), lengths, prepared)
             if weight.device.type == "cpu":

@@ -196,16 +196,23 @@ class LSTMTextNetwork(Encoder):
     def _read_rows(self, embedded, lengths, live):
         """Return the pooled representation (B, n_pooled) of rows read from beginning to end."""
         vectors, names = embedded.vectors, self.settings.pooling
+        of_states = frozenset(names) - {"embedding_mean"}
         with casting(self, vectors.device):
-            states = self.lstm.states(vectors, lengths, embedded.index, embedded.tables)
-        # A sum over a text, or a softmax, has more digits than bfloat16.
-        states = states.to(vectors.dtype)
-        if self.settings.attention == "dot":
-            states = attend(states, live)
+            states, pools = self.lstm.states_or_pools(
+                *(vectors, lengths, embedded.index, embedded.tables),
+                pools=frozenset() if self.settings.attention == "dot" else of_states,
+            )
+        if states is not None:
+            # A sum over a text, or a softmax, has more digits than bfloat16.
+            states = states.to(vectors.dtype)
+            if self.settings.attention == "dot":
+                states = attend(states, live)
         if "embedding_mean" in names:
             vectors = embedded.each()
         pooled = [
-            pool(vectors if name == "embedding_mean" else states, live)
+            pools[name]
+            if name in pools
+            else pool(vectors if name == "embedding_mean" else states, live)
             for name, pool in zip(names, self.pools, strict=True)
         ]
         return torch.cat(pooled, dim=1)

@@ -23,6 +23,7 @@ from sklearn.utils.validation import has_fit_parameter
 from sklstm.composition import NGRAMS, list_members
 from sklstm.ngrams.label_sets import LinearLabelSets
 from sklstm.ngrams.linear import make_ngram_member
+from sklstm.ngrams.prediction import can_predict, predict_proba
 from sklstm.ngrams.vectorizer import NgramCounts, NgramVectorizer
 from sklstm.tasks.protocol import Task
 from sklstm.text.examples import Examples
@@ -165,7 +166,10 @@ def ask_member(member, texts: list[str], task: Task, name: str = "") -> np.ndarr
     ValueError
         If they are not finite; the message has the ``name``.
     """
-    response = getattr(member, task.response_method)(texts)
+    if can_predict(member):
+        response = predict_proba(member, texts)
+    else:
+        response = getattr(member, task.response_method)(texts)
     outputs = task.read_response(response, getattr(member, "classes_", None))
     if not np.isfinite(outputs).all():
         raise ValueError(

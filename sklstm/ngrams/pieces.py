@@ -51,8 +51,9 @@ def learn_pieces(tokens) -> tuple[list[str], sparse.csr_array]:
     column_of.default_factory = column_of.__len__
     pieces = list(map(find_pieces, tokens))
     columns = map(column_of.__getitem__, chain.from_iterable(pieces))
-    counts = _tabulate(columns, list(map(len, pieces)))
-    return list(column_of), counts
+    lengths = list(map(len, pieces))
+    columns = np.fromiter(columns, dtype=np.int32, count=sum(lengths))
+    return list(column_of), _tabulate(columns, lengths)
 
 
 def count_pieces(tokens, column_of: dict[str, int]) -> sparse.csr_array:
@@ -62,24 +63,32 @@ def count_pieces(tokens, column_of: dict[str, int]) -> sparse.csr_array:
     """
     if not column_of:  # every token is one character, as in Chinese
         return sparse.csr_array((len(tokens), 0))
+    columns, lengths = find_columns(tokens, column_of)
+    return _tabulate(columns, lengths, n_columns=len(column_of))
+
+
+def find_columns(tokens, column_of: dict[str, int]) -> tuple[np.ndarray, list[int]]:
+    """Return the columns of all tokens' pieces, -1 of an unknown one, and how many each has."""
     pieces = list(map(find_pieces, tokens))
+    lengths = list(map(len, pieces))
     columns = map(column_of.get, chain.from_iterable(pieces), repeat(-1))
-    return _tabulate(columns, list(map(len, pieces)), n_columns=len(column_of))
+    return np.fromiter(columns, dtype=np.int32, count=sum(lengths)), lengths
 
 
-def _tabulate(columns, lengths: list[int], n_columns: int | None = None) -> sparse.csr_array:
+def _tabulate(
+    columns: np.ndarray, lengths: list[int], n_columns: int | None = None
+) -> sparse.csr_array:
     """Return a one for each column of 0 or more, row by row.
 
     Parameters
     ----------
-    columns : iterator of int
+    columns : ndarray of int32
         The columns of all rows, one row after another.
     lengths : list of int
         How many are of each row.
     n_columns : int or None
         None: as many as the columns need.
     """
-    columns = np.fromiter(columns, dtype=np.int32, count=sum(lengths))
     if n_columns is None:
         n_columns = int(columns.max(initial=-1)) + 1
     known = columns >= 0

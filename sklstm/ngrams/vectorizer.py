@@ -7,7 +7,7 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklstm.ngrams.pieces import count_pieces, learn_pieces
+from sklstm.ngrams.pieces import count_pieces, find_columns, learn_pieces
 from sklstm.text.vectorizer import SequenceVectorizer
 
 # What occurs in one text only says nothing about others.
@@ -163,7 +163,10 @@ class NgramVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         features : csr_array of shape (n_texts, n_features), float64
         """
         check_is_fitted(self)
-        return self._weigh(self._count(*self._vectorizer.read_tokens(X)))
+        tokens, places, offsets = self._vectorizer.read_tokens(X)
+        if len(offsets) == 2:
+            return self._transform_one(tokens, places)
+        return self._weigh(self._count(tokens, places, offsets))
 
     def get_feature_names_out(self, input_features=None):
         """Return the name of each feature.
@@ -270,6 +273,33 @@ class NgramVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         all_tokens = _count(rows, places, shape=(n_texts, len(tokens)))
         return [words, all_tokens @ count_pieces(tokens, self.pieces_)]
 
+    def _transform_one(self, tokens, places):
+        """Return the features of one text, to the last bit those that it has among others.
+
+        Scipy's matrices take longer than the arithmetic of one text. What is stored has their
+        order, by which sums are rounded: that of a product is the last new column first.
+        """
+        n_words, n_pairs, n_pieces = len(self.words_), len(self.pairs_), len(self.pieces_)
+        known = self._find_known(tokens)
+        pairs = _pair(known[places], np.array([0, len(places)]), n_tokens=len(self.token_places_))
+        pairs = _find(pairs, self.pairs_)
+        words = np.concatenate([_find(known, self.words_)[places], pairs[pairs >= 0] + n_words])
+        blocks = [np.unique(words[words >= 0], return_counts=True)]
+        columns, lengths = find_columns(tokens, self.pieces_)
+        times = np.repeat(np.bincount(places, minlength=len(tokens)), lengths)[columns >= 0]
+        new, first, inverse = np.unique(
+            columns[columns >= 0], return_index=True, return_inverse=True
+        )
+        order = np.argsort(-first)
+        blocks.append((new[order], np.bincount(inverse, times, minlength=len(new))[order]))
+        weighed = []
+        for weight, idf, (indices, counts) in zip(WEIGHTS, self.idf_, blocks, strict=False):
+            data, row = np.log(counts.astype(np.float64)), np.zeros(len(counts), dtype=np.int64)
+            weighed.append(_weigh(data, indices, row, idf, weight))
+        indices = np.concatenate([blocks[0][0], blocks[1][0] + n_words + n_pairs], dtype=np.int32)
+        data, n_features = np.concatenate(weighed), n_words + n_pairs + n_pieces
+        return sparse.csr_array((data, indices, [0, len(indices)]), shape=(1, n_features))
+
     def _find_known(self, tokens):
         """Return the place of each token among those of the fit, -1 of a new one."""
         return np.fromiter((self.token_places_.get(t, -1) for t in tokens), np.int64, len(tokens))
@@ -291,13 +321,9 @@ class NgramVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         arithmetic of one text.
         """
         for weight, idf, block in zip(WEIGHTS, self.idf_, blocks, strict=False):
-            data = np.log(block.data, out=block.data)
-            data += 1.0
-            data *= idf[block.indices]
+            logs = np.log(block.data, out=block.data)
             rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
-            lengths = np.sqrt(np.bincount(rows, data**2, minlength=block.shape[0]))
-            data /= lengths[rows]
-            data *= weight
+            _weigh(logs, block.indices, rows, idf, weight)
         return sparse.hstack(blocks, format="csr")
 
     def __setstate__(self, state):
@@ -308,6 +334,15 @@ class NgramVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
             state["pieces_"] = {} if cutter is None else dict(cutter.vocabulary_)
             state["idf_"] = [idf.idf_ for idf in state["idf_"]]
         super().__setstate__(state)
+
+
+def _weigh(logs, columns, rows, idf, weight):
+    """Turn logarithms of counts into TF-IDF of that length a row, in place."""
+    logs += 1.0
+    logs *= idf[columns]
+    logs /= np.sqrt(np.bincount(rows, logs**2))[rows]
+    logs *= weight
+    return logs
 
 
 def _pair(places, offsets, *, n_tokens):

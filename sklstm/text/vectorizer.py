@@ -493,11 +493,9 @@ class SequenceVectorizer(TransformerMixin, NamedParameters, BaseEstimator):
             # scikit-learn removes accents from a normal form.
             cuts = self.normalize is None and isinstance(self.strip_accents, str)
             prepare = cut_floods if cuts else lambda text: normalize(text, self.normalize)
-            counter.set_params(
-                preprocessor=lambda text: preprocess(replace_line_breaks(prepare(text)))
-            )
+            counter.preprocessor = lambda text: preprocess(replace_line_breaks(prepare(text)))
         else:
-            counter.set_params(preprocessor=lambda text: check_preprocessed(preprocess(text), text))
+            counter.preprocessor = lambda text: check_preprocessed(preprocess(text), text)
         return counter
 
     def _build_locator(self):

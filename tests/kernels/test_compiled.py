@@ -1,5 +1,6 @@
 """The compiled recurrence: each instruction set, its own sizes, reading by index."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -174,6 +175,119 @@ def test_inputs_read_by_index(backend, n_directions):
 
     expected = outputs_and_gradients(look_up, looked_up, with_last=False)
     assert_same(actual, expected, torch.float32)
+
+
+ALL_POOLS = frozenset({"last", "max", "mean"})
+
+
+def pools_of(inputs, states):
+    """Return the pools of states (T, B, H) by name, from their definition."""
+    n_steps, n_texts = states.shape[:2]
+    lengths = torch.full((n_texts,), n_steps) if inputs.lengths is None else inputs.lengths
+    each = [states[:length, text] for text, length in enumerate(lengths)]
+    return {
+        "last": torch.stack([own[0] if inputs.reverse else own[-1] for own in each]),
+        "max": torch.stack([own.amax(dim=0) for own in each]),
+        "mean": torch.stack([own.double().mean(dim=0) for own in each]).float(),
+    }
+
+
+def run_pools(directions, pools=ALL_POOLS, backend="compiled"):
+    return lstm_layer(directions, backend=backend, need_last=False, pools=pools)
+
+
+def both_directions(case, *, indexed):
+    one = by_index(case) if indexed else make_inputs(case, "lstm", torch.float32)
+    return [one, one._replace(weight_hh=one.weight_hh.flip(0), reverse=not one.reverse)]
+
+
+def ragged(n_steps, n_texts, hidden, **more):
+    lengths = tuple(1 + 4 * k % n_steps for k in range(n_texts))
+    return Case(n_steps, n_texts, 5, hidden, lengths=lengths, **more)
+
+
+POOLED = {
+    "no lengths": Case(6, 3, 5, 16),
+    "one step": Case(1, 4, 5, 16),
+    "one text": Case(7, 1, 5, 48, lengths=(6,)),
+    "recurrent dropout": CASES["recurrent dropout"],
+    "H=1": ragged(9, 7, 1),
+    "H=3": ragged(9, 14, 3, reverse=True),
+    "H=257": ragged(9, 13, 257),
+    "saturated": ragged(9, 7, 16, scale=60.0),
+}
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@pytest.mark.parametrize("case", POOLED.values(), ids=POOLED)
+@pytest.mark.parametrize("instructions", INSTRUCTIONS)
+def test_pools_are_those_of_the_states(instructions, case, n_threads, indexed, monkeypatch):
+    monkeypatch.setattr(compiled, "instructions", lambda: instructions)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+    monkeypatch.setattr(compiled, "MIN_WORK", 0)
+    directions = both_directions(case, indexed=indexed)
+    with torch.no_grad():
+        states = [result.h for result in run_pools(directions, frozenset())]
+        taken = run_pools(directions)
+    for inputs, h, result in zip(directions, states, taken, strict=True):
+        assert result.h is None and result.pools.keys() == ALL_POOLS
+        expected = pools_of(inputs, h)
+        for name in ("last", "max"):  # the states are the same ones, and nothing is rounded
+            assert torch.equal(result.pools[name], expected[name]), name
+        torch.testing.assert_close(result.pools["mean"], expected["mean"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("pools", [{"max"}, {"mean"}, {"last"}, {"last", "mean"}], ids=str)
+def test_only_the_pools_that_are_asked_for(pools):
+    directions = both_directions(POOLED["H=3"], indexed=False)
+    with torch.no_grad():
+        whole, some = run_pools(directions), run_pools(directions, frozenset(pools))
+    for one, other in zip(whole, some, strict=True):
+        assert other.pools.keys() == pools
+        assert all(torch.equal(one.pools[name], other.pools[name]) for name in pools)
+
+
+def test_the_states_come_where_pools_cannot_be_taken():
+    directions = both_directions(POOLED["H=3"], indexed=False)
+    assert all(result.pools is None for result in run_pools(directions))  # with gradients
+    with torch.no_grad():
+        expected = run_pools(directions, frozenset())
+        for given in (
+            run_pools(directions, ALL_POOLS | {"attention"}),
+            run_pools(directions, backend="aten"),
+        ):
+            for one, other in zip(given, expected, strict=True):
+                assert one.pools is None and one.h.shape == other.h.shape
+
+
+def test_the_mean_of_a_long_text_keeps_its_digits():
+    """In a plain sum of equal states many additions round alike."""
+    inputs = make_inputs(Case(30_000, 1, 2, 16), "lstm", torch.float32)
+    inputs = inputs._replace(x=torch.full_like(inputs.x, 0.7))
+    with torch.no_grad():
+        states = run(inputs).h
+        (result,) = run_pools([inputs])
+    expected = pools_of(inputs, states)["mean"]
+    plain = states.numpy().cumsum(axis=0)[-1] / len(states)
+    assert np.abs(plain - expected.numpy()).max() > 1e-5  # so that the case shows something
+    torch.testing.assert_close(result.pools["mean"], expected, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("instructions", INSTRUCTIONS)
+@pytest.mark.parametrize("step", [0, 1, 2])
+@pytest.mark.parametrize("gate", range(4))
+def test_pools_of_what_is_no_number(instructions, step, gate, monkeypatch):
+    """In one gate of one unit at one step: every state from there on is none."""
+    monkeypatch.setattr(compiled, "instructions", lambda: instructions)
+    inputs = make_inputs(Case(3, 2, 5, 16), "lstm", torch.float32)
+    with torch.no_grad():
+        inputs.weight_ih.zero_()[16 * gate, 0] = 1.0
+        inputs.x.zero_()[step, 1, 0] = float("nan")
+        states, (result,) = run(inputs).h, run_pools([inputs])
+    for name, expected in pools_of(inputs, states).items():
+        assert torch.isnan(expected[1, 0]) and not torch.isnan(expected[0]).any()
+        torch.testing.assert_close(result.pools[name], expected, equal_nan=True, rtol=0, atol=1e-6)
 
 
 def test_reused_memory_changes_nothing():

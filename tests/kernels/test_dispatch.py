@@ -102,6 +102,8 @@ def test_backends_say_what_they_have(module):
     assert set(module.DEVICES) <= {"cpu", "cuda"}
     assert module.RUNS_TOGETHER == hasattr(module, "forward_all")
     assert module.READS_BY_INDEX == hasattr(module, "tabulate")
+    assert module.POOLS <= {"last", "max", "mean"}
+    assert bool(module.POOLS) == hasattr(module, "pool_all")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

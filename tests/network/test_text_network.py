@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sklstm.kernels import compiled
 from sklstm.network import text_network as network_module
 from sklstm.network.pooling import POOLINGS
 from tests.builders import DROPOUTS, IDS, LENGTHS, LONG_IDS, LONG_LENGTHS, SENTENCES, mark
@@ -59,11 +60,53 @@ def test_sentences_are_read_separately_and_their_outputs_merged(changes):
         torch.testing.assert_close(grad, of_hand, msg=lambda text, name=name: f"{name}: {text}")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pooling": ("last", "max", "mean", "embedding_mean", "max")},
+        {"pooling": ("max",), "bidirectional": False},
+        {"pooling": ("last", "mean"), "num_layers": 2},
+        {"pooling": ("mean", "last"), "read_by": "sentence"},
+    ],
+    ids=str,
+)
+def test_prediction_pools_in_the_pass_and_training_does_not(changes, monkeypatch):
+    network, pooled = build(backend="compiled", **changes), []
+    pool_all = compiled.pool_all
+    monkeypatch.setattr(compiled, "pool_all", lambda *args: pooled.append(1) or pool_all(*args))
+    ids = mark(LONG_IDS) if "read_by" in changes else LONG_IDS
+    expected = network.pool(ids, LONG_LENGTHS)
+    assert not pooled
+    with torch.no_grad():
+        actual = network.pool(ids, LONG_LENGTHS)
+    assert pooled
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attention": "dot"},
+        {"pooling": ("max", "attention")},
+        {"backend": "aten"},
+        {"cell": "peephole"},
+    ],
+    ids=str,
+)
+def test_what_needs_all_states_gets_them_in_prediction_too(changes, monkeypatch):
+    monkeypatch.setattr(compiled, "pool_all", None)
+    network = build(**({"pooling": ("max",)} | changes))
+    expected = network.pool(LONG_IDS, LONG_LENGTHS)
+    with torch.no_grad():
+        actual = network.pool(LONG_IDS, LONG_LENGTHS)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
+
+
 def lengths_seen(network):
     """Return the lengths of all rows that the LSTM reads in one call."""
-    seen, run = [], network.lstm.states
-    network.lstm.states = lambda x, lengths, *others: (
-        seen.append(lengths) or run(x, lengths, *others)
+    seen, run = [], network.lstm.states_or_pools
+    network.lstm.states_or_pools = lambda x, lengths, *others, pools: (
+        seen.append(lengths) or run(x, lengths, *others, pools=pools)
     )
     network(mark(LONG_IDS), LONG_LENGTHS)
     return torch.cat(seen)
@@ -104,7 +147,7 @@ def test_dropout_acts_while_training_only(kind):
 def test_embedding_dropout_is_the_same_for_all_tokens_of_a_text():
     network = build(embedding_dropout=0.5, pooling=("embedding_mean",))
     seen = []
-    network.lstm.states = lambda x, *_: seen.append(x) or torch.zeros(5, 3, 8)
+    network.lstm.states_or_pools = lambda x, *_, pools: seen.append(x) or (torch.zeros(5, 3, 8), {})
     network.pool(IDS, LENGTHS)
     ratio = seen[0][:4, 0] / network.embedding.weight[IDS[:4, 0].long()]
     torch.testing.assert_close(ratio, ratio[:1].expand(4, -1))
@@ -115,9 +158,9 @@ def test_word_dropout_leaves_padding_unchanged():
     network = build(word_dropout=0.9)
     different, index = [], []
     network.embedding.register_forward_pre_hook(lambda _, inputs: different.append(inputs[0]))
-    states = network.lstm.states
-    network.lstm.states = lambda x, lengths, rows, tables: (
-        index.append(rows) or states(x, lengths, rows, tables)
+    run = network.lstm.states_or_pools
+    network.lstm.states_or_pools = lambda x, lengths, rows, tables, pools: (
+        index.append(rows) or run(x, lengths, rows, tables, pools=pools)
     )
     network.pool(IDS, LENGTHS)
     seen = different[0][index[0]]

@@ -132,3 +132,21 @@ def test_a_pickle_of_an_earlier_version_is_read():
 def test_features_stay_sparse_where_frames_are_asked_for():
     with config_context(transform_output="pandas"):
         assert sparse.issparse(NgramVectorizer().fit(TEXTS).transform(TEXTS))
+
+
+@pytest.mark.parametrize(
+    "fitted_to", [["not good", "good not bad", "very good"], ["我 们", "们 我 我"]]
+)
+def test_one_text_has_the_bits_that_it_has_among_others(fitted_to):
+    """Also the order of what is stored, by which products with coefficients are rounded."""
+    vectorizer = NgramVectorizer().fit(fitted_to)
+    texts = [*fitted_to, "", "!", "a new word", "good good not goodness not good, very very 我们"]
+    for text in texts:
+        one = vectorizer.transform([text])
+        general = vectorizer._weigh(vectorizer._count(*vectorizer._vectorizer.read_tokens([text])))
+        among = vectorizer.transform([text, *texts])[[0]]
+        assert one.shape == general.shape and one.indices.dtype == general.indices.dtype
+        for other in (general, among):
+            assert np.array_equal(one.indices, other.indices)
+            assert np.array_equal(one.data, other.data)
+            assert np.array_equal(one.indptr, other.indptr)
