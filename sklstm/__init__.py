@@ -1,6 +1,11 @@
 """An LSTM for text that is used as any classifier of scikit-learn."""
 
+import os
 from importlib.metadata import version
+
+# Threads of OpenMP that wait for work spin for milliseconds by default. Beside another busy process
+# that takes several times as long as the work. GNU's runtime reads this once, when torch loads it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from sklstm.classifier import LSTMTextClassifier
 from sklstm.display import TokenAttributionDisplay, TrainingCurveDisplay

@@ -17,6 +17,7 @@ from sklstm.ngrams.naive_bayes import (
 from sklstm.ngrams.online import OVERLAP, Linear, cross_entropy, logistic, squared, update
 from sklstm.ngrams.ridge import ValidatedRidge
 from sklstm.ngrams.state import is_ngram_member, load_linear
+from sklstm.ngrams.threads import one_blas_thread
 from sklstm.tasks.protocol import Task
 from sklstm.text.examples import Examples
 from sklstm.text.vectorizer import SequenceVectorizer
@@ -136,6 +137,7 @@ def list_models(linear) -> list[_Model]:
     return [_Model(linear, squared, penalty=linear.alpha_)]
 
 
+@one_blas_thread()
 def _update(linear, precisions, features, targets, weights) -> Precisions:
     """Update all models of a member in place; return their precisions."""
     updated = []
