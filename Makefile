@@ -14,7 +14,7 @@ test: $(VENV)/.test                ## all tests, doctests and coverage, a proces
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term
 
 test-interop: $(VENV)/.interop     ## every block of docs/works_with.md, with the libraries it names
-	SKLSTM_INTEROP=1 $(BIN)/python -m pytest -m interop --numprocesses auto tests/test_pages.py tests/test_works_with.py
+	SKLSTM_INTEROP=1 $(BIN)/python -m pytest -m interop --numprocesses auto tests/test_pages.py tests/test_works_with.py tests/test_tuning.py
 
 test-lowest:                       ## all tests, with the lowest versions that pyproject.toml promises
 	.ci/lowest

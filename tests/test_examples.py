@@ -18,6 +18,7 @@ SHORTER = {
     "plot_language_model": ("max_epochs=8", "max_epochs=1"),
     "plot_quickstart": ("LSTMTextClassifier(", "LSTMTextClassifier(max_epochs=1, "),
     "plot_text_and_columns": ("max_epochs=4", "max_epochs=1"),
+    "plot_explain": ("LSTMTextClassifier(", "LSTMTextClassifier(max_epochs=1, "),
     "plot_grid_search": ("LSTMTextClassifier(", "LSTMTextClassifier(max_epochs=2, "),
 }
 

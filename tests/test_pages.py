@@ -20,6 +20,7 @@ PAGES = (
     "docs/user_guide.md",
     "docs/files.md",
     "docs/meta_estimators.md",
+    "docs/tuning.md",
 )
 #: The page whose blocks need the extra of its name; their packages warn of each other.
 INTEROP = "docs/works_with.md"
@@ -28,8 +29,8 @@ OF_INTEROP = (
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.filterwarnings("error:::sklstm"),
 )
-#: Packages that the tests do not install; what the page says of them is in test_plain_state.py.
-FOREIGN = ("skops",)
+#: Packages that the tests do not install; what the page says of skops is in test_plain_state.py.
+FOREIGN = ("skops", "sentence_transformers", "optuna_integration")
 #: What is long, and shorter in the test: workers have their own idea of how long a fit is.
 SHORTER = {"n_jobs=2": "n_jobs=1", "range(5)": "range(2)"}
 #: A page's heading or code block.
@@ -47,7 +48,9 @@ def read_blocks():
             foreign, marks = (), OF_INTEROP
         for part in PART.finditer((ROOT / page).read_text(encoding="utf-8")):
             heading, code = part["heading"] or heading, part["code"]
-            if code and not any(f"import {name}" in code for name in foreign):
+            if code and not any(
+                f"{verb} {name}" in code for verb in ("import", "from") for name in foreign
+            ):
                 blocks.append(pytest.param(code, id=f"{Path(page).stem}-{heading}", marks=marks))
     return blocks
 
