@@ -24,7 +24,7 @@ def prepare_process() -> None:
     """Limit torch's threads to the processors of the process, and those of forks to one.
 
     It is called before the first computation and not on import, so that importing the package
-    changes nothing. More threads may be set in a forked process only if nothing was computed before
+    changes nothing of torch. More threads may be set in a forked process only if nothing was computed before
     the fork.
     """
     allowed = joblib.cpu_count()  # of the machine, the affinity and the quota of the control group
