@@ -27,7 +27,7 @@ def check_members(blend, method: str, taken) -> None:
     method : str
         By which a member predicts.
     taken : iterable of str
-        Names that a member cannot have: those of the estimator's parameters.
+        Names that a member cannot have: those of the estimator's parameters and of its report.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def _check_name(name, names, taken):
     elif "__" in name or not name:
         wrong = "with two underscores" if name else "without a letter"
     elif name in taken:
-        wrong = "that is a parameter of this estimator"
+        wrong = "that this estimator uses itself"
     if wrong is not None:
         raise ValueError(
             f"blend must give each member a name of its own; got {name!r}, a name {wrong}. Take "

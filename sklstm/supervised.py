@@ -287,7 +287,7 @@ class LSTMTextEstimator(NamedMembers, TransformerMixin, TextEstimator):
         check_pooling(self.pooling)
         check_embeddings(self.embeddings)
         check_scoring(self.scoring)
-        check_members(self.blend, self._response_method, self._get_param_names())
+        check_members(self.blend, self._response_method, [*self._get_param_names(), "network"])
 
     def _read(self, X, y, sample_weight, known: Task | None) -> tuple[Task, Examples]:
         """Return what y is, and the texts with their targets and weights."""

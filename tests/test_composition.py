@@ -113,7 +113,8 @@ def test_a_wrong_name_changes_nothing(name):
         ([("a", BAYES), ("a", LINEAR)], ValueError, "got 'a', a name that two of them have"),
         ([("a__b", BAYES)], ValueError, "a name with two underscores"),
         ([("", BAYES)], ValueError, "a name without a letter"),
-        ([("lr", BAYES)], ValueError, "got 'lr', a name that is a parameter of this"),
+        ([("lr", BAYES)], ValueError, "got 'lr', a name that this estimator uses"),
+        ([("network", BAYES)], ValueError, "got 'network', a name that this estimator uses"),
         ([("a", "nbsvm")], ValueError, "must hold 'ngrams', 'drop' or estimators; got 'nbsvm'"),
         ([("a", MultinomialNB)], ValueError, r"the class MultinomialNB as 'a'. Make one: Mult"),
         (

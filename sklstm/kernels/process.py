@@ -24,8 +24,8 @@ def prepare_process() -> None:
     """Limit torch's threads to the processors of the process, and those of forks to one.
 
     It is called before the first computation and not on import, so that importing the package
-    changes nothing of torch. More threads may be set in a forked process only if nothing was computed before
-    the fork.
+    changes nothing of torch. More threads may be set in a forked process only if nothing was
+    computed before the fork.
     """
     allowed = joblib.cpu_count()  # of the machine, the affinity and the quota of the control group
     if torch.get_num_threads() > allowed:
