@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
+from sklstm.composition import NGRAMS
 from sklstm.ngrams.member import FittedMembers, ask_member, counts_ngrams
 from sklstm.tasks.protocol import Task
 
@@ -43,6 +44,16 @@ class Blend:
     weights: tuple[float, ...] = NETWORK_ONLY
     members: tuple[tuple[str, object], ...] = ()
     report: tuple[dict, ...] = ()
+
+    def __setstate__(self, state):
+        """Read the pickle of a blend, also of one that could have one member only."""
+        state = dict(state)
+        if "member" in state:
+            member = state.pop("member")
+            name = NGRAMS if counts_ngrams(member) else type(member).__name__
+            state["members"] = () if member is None else ((name, member),)
+            state["weights"] = state["weights"][: 1 + len(state["members"])]
+        vars(self).update(state)
 
     @property
     def member(self):

@@ -1,5 +1,6 @@
 """The temperature of the network, and the weights of network and ensemble member."""
 
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -225,3 +226,13 @@ def test_predictions_are_pooled_in_a_weighted_geometric_mean():
     expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(softmax(pooled, axis=1), expected, rtol=1e-12)
     np.testing.assert_allclose(pool([np.log(p)], (1.0,)), np.log(p))
+
+
+@pytest.mark.parametrize("member", [None, {"any": "estimator"}])
+def test_a_pickle_of_a_blend_of_one_member_is_read(member):
+    blend = Blend.__new__(Blend)
+    blend.__setstate__({"temperature": 2.0, "weights": (0.3, 0.7), "member": member})
+    assert blend.member is member and blend.temperature == 2.0 and blend.report == ()
+    assert blend.weights == ((0.3,) if member is None else (0.3, 0.7))
+    again = pickle.loads(pickle.dumps(blend))
+    assert (again.weights, again.members) == (blend.weights, blend.members)
