@@ -24,6 +24,7 @@ def test_the_space_has_the_parameters_of_the_classifier():
 
 
 @pytest.mark.interop
+@pytest.mark.filterwarnings("ignore")  # that OptunaSearchCV is experimental
 def test_the_space_of_optuna_is_the_same():
     pytest.importorskip("optuna_integration", reason='pip install -e ".[interop]"')
     space, distributions = run(BLOCKS[0])["space"], run(BLOCKS[2])["distributions"]
