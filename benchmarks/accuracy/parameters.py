@@ -64,7 +64,7 @@ def parse():
 def read_space():
     """Return the search space that the page shows, as a dictionary."""
     page = PAGE.read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?space = \{.*?)```", page, re.DOTALL)
+    block, *_ = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     found = {}
     exec(block, found)  # the page is ours
     return found["space"]
@@ -221,7 +221,8 @@ def draw(found, space, order, path):
 
 def print_scores(trials):
     """Print the default's log loss and accuracy, and what the trials reach."""
-    columns = ["data", "model", "defaults", "best", "rank of the defaults", "half of the trials"]
+    columns = ["data", "model", "defaults", "best trial", "rank of the defaults"]
+    columns.append("middle half of the trials")
     print(join(columns), join(["---"] * len(columns)), sep="\n")
     for name, of_data in trials.items():
         for kind, title in SCORES.items():
