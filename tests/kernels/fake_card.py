@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from unittest import mock
 
 import numpy as np
@@ -398,6 +399,18 @@ def look_at(name: str) -> dict:
     return found
 
 
+def learn_on_and_save(name: str) -> float:
+    """Return how far a model that learnt, learnt on and was saved on a card is from the CPU's."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        with fake_card():
+            model = fit(name, "cuda", 24).partial_fit(MANY[:8], MANY_LABELS[:8])
+            model.save(path)
+        of_card = sklstm.load(path).set_params(device="cpu").predict_proba(MANY)
+        of_cpu = fit(name, "cpu", 24).partial_fit(MANY[:8], MANY_LABELS[:8])
+        return float(np.abs(of_card - of_cpu.predict_proba(MANY)).max())
+
+
 def is_computed(name: str) -> bool:
     """Return whether the fit has an LSTM that computes; such fits draw no random numbers."""
     return FITS[name][1].get("backend") in ("aten", "reference")
@@ -458,6 +471,8 @@ def commit(fault) -> str:
 
 if __name__ == "__main__":
     results = {"faults": {fault: commit(fault) for fault in FAULTS}}
+    if not sys.argv[1:]:
+        results["saved"] = learn_on_and_save("cudnn")
     for name in sys.argv[1:] or FITS:
         try:
             results[name] = look_at(name)

@@ -103,6 +103,10 @@ def test_a_fit_on_a_card_is_that_on_the_processor(name, found):
     assert found[name]["distance"] < 1e-5
 
 
+def test_partial_fit_on_a_card_and_a_file_from_there(found):
+    assert found["saved"] < 1e-5
+
+
 def without_line(place):
     return place.rpartition(":")[0]
 
