@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.base                ## compare with four baselines on docstrings
 	@echo "Fits five models to 5,000 paragraphs of documentation: two to five minutes on two cores."
 	$(BIN)/python examples/compare_baselines.py
-	@echo "To go on: $(BIN)/python, and docs/user_guide.md."
+	@echo "Next: $(BIN)/python, and docs/user_guide.md."
 
 test: $(VENV)/.test                ## all tests, doctests and coverage, a process a core
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term
