@@ -3,8 +3,8 @@
 import os
 from importlib.metadata import version
 
-# Threads of OpenMP that wait for work spin for milliseconds by default. Beside another busy process
-# that takes several times as long as the work. GNU's runtime reads this once, when torch loads it.
+# Threads of OpenMP that wait for work spin for milliseconds by default. Where other processes are
+# busy, that takes several times as long as the work. GNU's runtime reads this when torch loads it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from sklstm.classifier import LSTMTextClassifier

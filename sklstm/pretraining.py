@@ -11,7 +11,7 @@ from sklearn.frozen import FrozenEstimator
 from sklstm.checks import check_texts, level_of_user
 from sklstm.language_model import LSTMLanguageModel
 from sklstm.model.text_model import TextModel
-from sklstm.training.start import AUTO_EMBEDDING_DIM
+from sklstm.training.start import AUTO_EMBEDDING_DIM, check_agrees
 
 #: Parameters of the classifier that the language model has as well, with the same meaning.
 SHARED = (
@@ -62,26 +62,37 @@ def check_unlabelled(estimator, X_unlabelled) -> list[str] | None:
     return texts
 
 
-def learn_language(estimator, texts: list[str], unlabelled: list[str]) -> TextModel:
-    """Return a language model of the unlabelled texts and of those that have labels.
+def make_recipe(estimator) -> LSTMLanguageModel:
+    """Return an unfitted language model: the estimator's ``pretrained``, or one of its sizes.
 
-    It has the sizes and the vectorizer of the estimator, or the parameters of the unfitted language
-    model that is its ``pretrained``.
+    Raises
+    ------
+    ValueError
+        If parameters of the estimator contradict it.
     """
     if estimator.pretrained is None:
-        model = LSTMLanguageModel(**{name: getattr(estimator, name) for name in SHARED})
+        recipe = LSTMLanguageModel(**{name: getattr(estimator, name) for name in SHARED})
         width = estimator.embedding_dim
-        model.embedding_dim = AUTO_EMBEDDING_DIM if width == "auto" else width
+        recipe.embedding_dim = AUTO_EMBEDDING_DIM if width == "auto" else width
     else:
-        model = clone(estimator.pretrained)
-    if model.vectorizer is not None:
-        model.vectorizer = clone(model.vectorizer)
-    model.fit([*texts, *unlabelled])
-    _warn_of_strangers(model.model_, texts, unlabelled)
-    return model.model_
+        recipe = clone(estimator.pretrained)
+    if recipe.vectorizer is not None:
+        recipe.vectorizer = clone(recipe.vectorizer)
+    check_agrees(estimator, recipe)
+    return recipe
 
 
-def _warn_of_strangers(model: TextModel, texts: list[str], unlabelled: list[str]) -> None:
+def learn_language(recipe: LSTMLanguageModel, texts: list[str], unlabelled: list[str]) -> TextModel:
+    """Return what the language model learns from texts with and without labels.
+
+    It warns where the two have little in common.
+    """
+    model = recipe.fit([*texts, *unlabelled]).model_
+    _warn_of_other_kind(model, texts, unlabelled)
+    return model
+
+
+def _warn_of_other_kind(model: TextModel, texts: list[str], unlabelled: list[str]) -> None:
     """Warn where the unlabelled texts hardly have the tokens of the others."""
     whole = copy.copy(model.vectorizer).set_params(max_length=None)
     ids, others = (whole.transform_ragged(some[:COMPARED])[0] for some in (texts, unlabelled))

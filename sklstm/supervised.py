@@ -16,7 +16,7 @@ from sklstm.model.attribution import explain
 from sklstm.model.validation import check_scoring
 from sklstm.network.pooling import check_pooling
 from sklstm.ngrams.ranking import rank_features
-from sklstm.pretraining import check_unlabelled, learn_language
+from sklstm.pretraining import check_unlabelled, learn_language, make_recipe
 from sklstm.tasks.protocol import Task
 from sklstm.text.examples import Examples
 from sklstm.text.word_vectors import check_embeddings
@@ -94,7 +94,8 @@ class LSTMTextEstimator(NamedMembers, TransformerMixin, TextEstimator):
             Texts without labels. A language model learns from them and from X first, and the
             network starts from it, as with ``pretrained``. ``pretrained`` may be an unfitted
             LSTMLanguageModel whose parameters say how, such as ``max_epochs``; None is one with the
-            parameters of this estimator. ``virtual_adversarial`` trains on these texts too.
+            parameters of this estimator. Ctrl-C while it learns ends that, and the network is
+            trained. ``virtual_adversarial`` trains on these texts too.
 
         Returns
         -------
@@ -112,7 +113,8 @@ class LSTMTextEstimator(NamedMembers, TransformerMixin, TextEstimator):
         task, examples = self._read(X, y, sample_weight, start.task)
         held_out = self._read_validation(X_val, y_val, task)
         if unlabelled is not None:
-            start = Pretrained(self, learn_language(self, examples.texts, unlabelled))
+            recipe = make_recipe(self)
+            start = Pretrained(self, learn_language(recipe, examples.texts, unlabelled))
         with Fitting(self, start, task) as fitting:
             everything, train, held_out = fitting.split(examples, held_out)
             vectorizer, batches = fitting.vectorize(train)
@@ -126,7 +128,7 @@ class LSTMTextEstimator(NamedMembers, TransformerMixin, TextEstimator):
                 blend = fitting.find_blend(network, members, validation)
                 return fitting.model(vectorizer, network, trained, blend=blend)
 
-            others = start.encode(unlabelled or [], vectorizer)
+            others = unlabelled and partial(start.encode, unlabelled, vectorizer)
             step = choose_step(task, fitting.settings, others, fitting.rng)
             last = told.watch_epochs(model_of)
             trained = fitting.train(network, step, batches, validation, last)

@@ -8,6 +8,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 
 from sklstm import LSTMLanguageModel, LSTMTextClassifier, LSTMTextRegressor, SequenceVectorizer
+from sklstm.training.start import Fresh
 from tests.conftest import LABELS, TEXTS, TINY
 
 UNLABELLED = [f"{text} again and again" for text in TEXTS]
@@ -143,7 +144,32 @@ def test_a_fitted_model_and_a_resumed_fit_are_refused():
     assert clf.fit(TEXTS, LABELS).model_ is not before
 
 
-def test_wrong_labels_are_noticed_before_the_language_model_is_learnt(monkeypatch):
+@pytest.mark.parametrize(
+    ("params", "labels", "message"),
+    [
+        ({}, ["pos"] * len(TEXTS), "y must hold at least two classes"),
+        ({"hidden_size": 9}, LABELS, "hidden_size is the language model's, 8"),
+        ({"vectorizer": SequenceVectorizer(analyzer="char")}, LABELS, "got another analyzer"),
+        ({"gradual_unfreezing": True, "max_epochs": 2}, LABELS, "max_epochs must be at least 3"),
+    ],
+)
+def test_what_is_wrong_is_noticed_before_the_language_model_is_learnt(
+    params, labels, message, monkeypatch
+):
     monkeypatch.setattr("sklstm.supervised.learn_language", None)
-    with pytest.raises(ValueError, match="y must hold at least two classes"):
-        build().fit(TEXTS, ["pos"] * len(TEXTS), X_unlabelled=UNLABELLED)
+    with pytest.raises(ValueError, match=message):
+        build(**params).fit(TEXTS, labels, X_unlabelled=UNLABELLED)
+
+
+def test_texts_that_no_step_uses_are_not_read_again(monkeypatch):
+    read = []
+
+    def encode(self, texts, vectorizer, _encode=Fresh.encode):
+        read.append(texts)
+        return _encode(self, texts, vectorizer)
+
+    monkeypatch.setattr(Fresh, "encode", encode)
+    build().fit(TEXTS, LABELS, X_unlabelled=UNLABELLED)
+    assert UNLABELLED not in read
+    build(virtual_adversarial=0.05).fit(TEXTS, LABELS, X_unlabelled=UNLABELLED)
+    assert UNLABELLED in read

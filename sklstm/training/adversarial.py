@@ -1,6 +1,6 @@
 """Training against perturbations of the embedded texts that change the outputs most."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,21 +144,21 @@ class _Reading:
 def choose_step(
     task: Task,
     settings: TrainingSettings,
-    unlabelled: RaggedIds | None = None,
+    unlabelled: Callable[[], RaggedIds] | None = None,
     rng: np.random.Generator | None = None,
 ) -> Supervised | Adversarial:
     """Return the step that the settings ask for.
 
-    Unlabelled texts are streamed to a step that can use them, in an order that leaves that of the
-    labelled ones, from ``rng``, as it is.
+    Unlabelled texts are read, by a call, and streamed to a step that can use them. Their order
+    leaves that of the labelled ones, from ``rng``, as it is.
     """
     shares = settings.adversarial, settings.virtual_adversarial
     if not any(shares):
         return Supervised(task)
     stream = None
-    if settings.virtual_adversarial and unlabelled is not None and len(unlabelled):
+    if settings.virtual_adversarial and unlabelled is not None:
         (own,) = rng.spawn(1)
-        stream = stream_batches(unlabelled, batch_size=settings.batch_size, rng=own)
+        stream = stream_batches(unlabelled(), batch_size=settings.batch_size, rng=own)
     return Adversarial(task, *shares, stream)
 
 

@@ -60,7 +60,7 @@ class Report:
 
     def member(self, name: str, n_texts: int) -> None:
         """Show that an ensemble member is about to be fitted."""
-        self.line(f"Fitting the {_title(name)} to {n_texts:,} texts.")
+        self.line(f"Fitting {_title(name)} to {n_texts:,} texts.")
 
     def begin(self, n_batches: int, n_epochs: int, validation) -> None:
         """Show how long the network will be trained, and what it is validated on."""

@@ -146,14 +146,7 @@ class Fresh:
                 "pretrained=None and embeddings=None. Give one of them, or set "
                 "gradual_unfreezing=False."
             )
-        n_stages = count_stages(self.num_layers, freeze_embeddings=estimator.freeze_embeddings)
-        if estimator.max_epochs != "auto" and estimator.max_epochs < n_stages:
-            raise ValueError(
-                f"max_epochs must be at least {n_stages} with gradual_unfreezing=True, which "
-                f"unfreezes one layer an epoch; got {estimator.max_epochs}. Raise it, or set "
-                "gradual_unfreezing=False."
-            )
-        return n_stages
+        return _count_unfreezing(estimator, self.num_layers)
 
     def encode(self, texts: list[str], vectorizer: SequenceVectorizer) -> RaggedIds:
         """Return the ids of texts by a fitted vectorizer."""
@@ -189,17 +182,8 @@ class Pretrained(Fresh):
             for name, weight in model.network.named_parameters()
             if name.startswith(("embedding.", "lstm."))
         }
-        self._check_sizes()
+        _check_sizes(estimator, self.sizes)
         self.vectorizer = _choose_vectorizer(model.vectorizer, estimator.vectorizer)
-
-    def _check_sizes(self):
-        for name, size in self.sizes.items():
-            got = getattr(self.estimator, name)
-            if got not in (_default(self.estimator, name), size):
-                raise ValueError(
-                    f"{name} is the language model's, {size!r}, where pretrained is given; got "
-                    f"{got!r}. Leave it out."
-                )
 
     def vectorize(self, texts):
         """Return the language model's vectorizer and the ids of the texts."""
@@ -270,6 +254,44 @@ class Resumed(Fresh):
     def count_stages(self):
         """Return 1: a network that has been fitted is trained all at once."""
         return 1
+
+
+def check_agrees(estimator, recipe) -> None:
+    """Raise ValueError where parameters contradict an unfitted language model to start from.
+
+    Parameters
+    ----------
+    estimator : LSTMTextEstimator
+        What will start from it.
+    recipe : LSTMLanguageModel
+        Has the sizes and the vectorizer.
+    """
+    _check_sizes(estimator, {name: getattr(recipe, name) for name in SIZES})
+    _choose_vectorizer(recipe.vectorizer or SequenceVectorizer(), estimator.vectorizer)
+    if estimator.gradual_unfreezing:
+        _count_unfreezing(estimator, recipe.num_layers)
+
+
+def _check_sizes(estimator, sizes: dict) -> None:
+    for name, size in sizes.items():
+        got = getattr(estimator, name)
+        if got not in (_default(estimator, name), size):
+            raise ValueError(
+                f"{name} is the language model's, {size!r}, where pretrained is given; got "
+                f"{got!r}. Leave it out."
+            )
+
+
+def _count_unfreezing(estimator, num_layers: int) -> int:
+    """Return in how many epochs a network of so many layers unfreezes."""
+    n_stages = count_stages(num_layers, freeze_embeddings=estimator.freeze_embeddings)
+    if estimator.max_epochs != "auto" and estimator.max_epochs < n_stages:
+        raise ValueError(
+            f"max_epochs must be at least {n_stages} with gradual_unfreezing=True, which "
+            f"unfreezes one layer an epoch; got {estimator.max_epochs}. Raise it, or set "
+            "gradual_unfreezing=False."
+        )
+    return n_stages
 
 
 def _check_pretrained(pretrained):

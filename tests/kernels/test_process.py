@@ -1,5 +1,6 @@
-"""How many threads a process uses."""
+"""How many threads a process uses, and how they wait."""
 
+import os
 import subprocess
 import sys
 
@@ -25,3 +26,14 @@ def test_no_more_threads_than_processors(monkeypatch, threads, allowed, expected
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) == expected
+
+
+@pytest.mark.parametrize("given", [None, "ACTIVE"])
+def test_threads_wait_asleep_unless_the_user_says_otherwise(given):
+    variables = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    variables |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    code = "import os, sklstm; print(os.environ['OMP_WAIT_POLICY'])"
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == (given or "PASSIVE")

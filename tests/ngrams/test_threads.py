@@ -1,8 +1,4 @@
-"""The fits of n-grams use one thread of BLAS; threads of OpenMP wait asleep."""
-
-import os
-import subprocess
-import sys
+"""The fits of n-grams use one thread of BLAS."""
 
 import pytest
 from sklearn.feature_extraction.text import CountVectorizer
@@ -12,6 +8,7 @@ from sklearn.pipeline import make_pipeline
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from sklstm import LSTMTextClassifier
+from sklstm.ngrams.threads import one_blas_thread
 from tests.conftest import LABELS, TEXTS, TINY
 
 
@@ -51,12 +48,14 @@ def test_a_member_of_the_users_keeps_its_threads(monkeypatch):
     assert seen and all(threads == before for threads in seen)
 
 
-@pytest.mark.parametrize("given", [None, "ACTIVE"])
-def test_threads_wait_asleep_unless_the_user_says_otherwise(given):
-    variables = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    variables |= {} if given is None else {"OMP_WAIT_POLICY": given}
-    code = "import os, sklstm; print(os.environ['OMP_WAIT_POLICY'])"
-    run = subprocess.run(
-        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True
-    )
-    assert run.stdout.strip() == (given or "PASSIVE")
+def test_fits_in_several_threads_leave_the_limit_as_it_was():
+    """Each would otherwise restore what it found, and the last one found the other's limit."""
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        first, second = one_blas_thread(), one_blas_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert blas_threads() == {1}
+        second.__exit__(None, None, None)
+        assert blas_threads() == before

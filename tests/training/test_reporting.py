@@ -30,7 +30,7 @@ def test_a_fit_with_n_grams_is_shown_from_the_first_step_to_the_last(capsys):
     texts, labels = distinct()
     model = LSTMTextClassifier(**SETTINGS | {"blend": "ngrams"})
     lines = show(capsys, model, texts, labels)
-    assert lines[0] == "Fitting the n-grams to 400 texts."
+    assert lines[0] == "Fitting n-grams to 400 texts."
     assert lines[1] == (
         "Training the network for at most 3 epochs of 45 batches. Columns valid_* are its "
         "scores on 40 held-out texts."
@@ -127,7 +127,7 @@ def test_other_estimators_show_what_they_measure(capsys):
 def test_a_member_of_the_users_is_named(capsys):
     member = make_pipeline(CountVectorizer(), MultinomialNB())
     lines = show(capsys, LSTMTextClassifier(**SETTINGS | {"blend": member}), *distinct(60))
-    assert lines[0] == "Fitting the Pipeline to 60 texts."
+    assert lines[0] == "Fitting Pipeline to 60 texts."
     assert [line.split()[0] for line in lines[-3:]] == ["network", "Pipeline", "together"]
 
 
