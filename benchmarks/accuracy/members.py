@@ -27,6 +27,7 @@ from sklearn.pipeline import make_pipeline
 from tables import join
 
 from sklstm import LSTMTextClassifier
+from sklstm.ngrams import member
 
 RESULTS = Path(__file__).parents[1] / "results" / "members.json"
 PENALTY = 30.0
@@ -69,6 +70,8 @@ class Random(ClassifierMixin, BaseEstimator):
 
 def main():
     options = parse()
+    if options.without_folds:
+        member.MOST_TEXTS_OUT_OF_FOLD = 0
     kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     rows = {}
     for name in find_data(options.data):
@@ -79,7 +82,8 @@ def main():
             for seed in options.seeds:
                 data = whole.draw(n_texts, seed) if n_texts else whole
                 for system in options.systems:
-                    key = "|".join(map(str, (name, options.split, n_texts, seed, system)))
+                    parts = (name, options.split, n_texts, seed, system)
+                    key = "|".join(map(str, parts)) + "|without folds" * options.without_folds
                     if key not in kept:
                         kept[key] = measure(make(system, seed), data, system)
                         print(key, kept[key], flush=True)
@@ -96,6 +100,9 @@ def parse():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--texts", type=int, nargs="+", default=[0], help="to train on; 0 is all")
     parser.add_argument("--held-out", type=int, default=1500, help="with --texts: to score")
+    parser.add_argument(
+        "--without-folds", action="store_true", help="do not compare members out of fold"
+    )
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     return parser.parse_args()
 
