@@ -19,6 +19,7 @@ from sklearn.utils._param_validation import (
     RealNotInt,
     validate_parameter_constraints,
 )
+from sklearn.utils.validation import check_is_fitted
 
 __all__ = [
     "HasMethods",
@@ -27,6 +28,7 @@ __all__ = [
     "RealNotInt",
     "ScorerNames",
     "StrOptions",
+    "check_has",
     "check_sample_weight",
     "check_preprocessed",
     "check_same_length",
@@ -56,6 +58,16 @@ class ScorerNames(StrOptions):
 
     def __str__(self):
         return "the name of a scorer of scikit-learn (sklearn.metrics.get_scorer_names)"
+
+
+def check_has(estimator, attribute: str) -> None:
+    """Check that an estimator is fitted, by what its fit sets.
+
+    For predictions of one text, where scikit-learn's check, which collects all tags first, takes
+    as long as a step of the work.
+    """
+    if not hasattr(estimator, attribute):
+        check_is_fitted(estimator, attribute)
 
 
 def shorten(value, length: int = 60) -> str:

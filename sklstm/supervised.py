@@ -9,7 +9,13 @@ from sklearn.base import TransformerMixin
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
-from sklstm.checks import check_same_length, check_sample_weight, check_texts, fit_context
+from sklstm.checks import (
+    check_has,
+    check_same_length,
+    check_sample_weight,
+    check_texts,
+    fit_context,
+)
 from sklstm.composition import NamedMembers, check_members
 from sklstm.labels import warn_of_swapped
 from sklstm.model.attribution import explain
@@ -264,7 +270,7 @@ class LSTMTextEstimator(NamedMembers, TransformerMixin, TextEstimator):
 
         Both are of one model, also where another thread fits meanwhile.
         """
-        check_is_fitted(self)
+        check_has(self, "model_")
         model = self.model_
         return model.task, model.outputs(check_texts(X))
 

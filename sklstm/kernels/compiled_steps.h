@@ -64,11 +64,11 @@ INLINE V NAME(exponential)(V x) {
 INLINE V NAME(sigmoid)(V x) { return NAME(inverse)(1.0f + NAME(exponential)(-x)); }
 INLINE V NAME(tangent)(V x) { return 1.0f - 2.0f * NAME(inverse)(1.0f + NAME(exponential)(x + x)); }
 
-/* Rows of up to ROWS texts at a step: where each is read and written. */
+/* Up to ROWS rows of a step, each a text and a block of units: where they are read and written. */
 typedef struct {
     const float *h_before[ROWS], *projected[ROWS], *c_before[ROWS], *mask[ROWS];
     float *gates[ROWS], *c[ROWS], *h_next[ROWS], *out[ROWS];
-    int64_t text[ROWS];
+    int64_t text[ROWS], unit[ROWS];
 } NAME(Places);
 
 /* The maximum and the sum of the states of a text, with those of one step more. */
@@ -86,14 +86,45 @@ INLINE void NAME(take_into_pools)(const Layer *layer, int64_t place, V h) {
     }
 }
 
-/* The block of units from ``unit`` on, of ``rows`` texts. ``panel`` is (H, 4, WIDTH). */
-INLINE void NAME(forward_tile)(const int rows, const Layer *layer, int64_t unit, const float *panel,
+/* The new states of rows whose sums are complete. */
+INLINE void NAME(finish)(const int rows, const Layer *layer, V sum[ROWS][4],
+                         const NAME(Places) *at) {
+    const int64_t hidden = layer->hidden;
+    /* One kind of work for all rows after another: the processor overlaps those of a kind. */
+    for (int gate = 0; gate < 4; gate++)
+        for (int row = 0; row < rows; row++)
+            if (gate != 2) sum[row][gate] = NAME(sigmoid)(sum[row][gate]);
+    for (int row = 0; row < rows; row++) sum[row][2] = NAME(tangent)(sum[row][2]);
+    V c[ROWS];
+    for (int row = 0; row < rows; row++) {
+        const int64_t unit = at->unit[row];
+        c[row] = sum[row][1] * NAME(load)(at->c_before[row] + unit) + sum[row][0] * sum[row][2];
+        NAME(store)(at->c[row] + unit, c[row]);
+    }
+    if (layer->gates)
+        for (int row = 0; row < rows; row++)
+            for (int gate = 0; gate < 4; gate++)
+                NAME(store)(at->gates[row] + gate * hidden + at->unit[row], sum[row][gate]);
+    for (int row = 0; row < rows; row++) c[row] = NAME(tangent)(c[row]);
+    for (int row = 0; row < rows; row++) {
+        const int64_t unit = at->unit[row];
+        V h = sum[row][3] * c[row];
+        NAME(store)(at->out[row] + unit, h);
+        if (layer->pooled) NAME(take_into_pools)(layer, at->text[row] * hidden + unit, h);
+        if (!at->h_next[row]) continue;
+        if (at->mask[row]) h *= NAME(load)(at->mask[row] + unit);
+        NAME(store)(at->h_next[row] + unit, h);
+    }
+}
+
+/* The same block of units of ``rows`` texts. ``panel`` is (H, 4, WIDTH). */
+INLINE void NAME(forward_tile)(const int rows, const Layer *layer, const float *panel,
                                const NAME(Places) *at) {
     const int64_t hidden = layer->hidden;
     V sum[ROWS][4];
     for (int row = 0; row < rows; row++)
         for (int gate = 0; gate < 4; gate++)
-            sum[row][gate] = NAME(load)(at->projected[row] + gate * hidden + unit);
+            sum[row][gate] = NAME(load)(at->projected[row] + gate * hidden + at->unit[row]);
     for (int64_t k = 0; k < hidden; k++, panel += 4 * WIDTH) {
         const V w0 = NAME(load)(panel), w1 = NAME(load)(panel + WIDTH);
         const V w2 = NAME(load)(panel + 2 * WIDTH), w3 = NAME(load)(panel + 3 * WIDTH);
@@ -105,29 +136,25 @@ INLINE void NAME(forward_tile)(const int rows, const Layer *layer, int64_t unit,
             sum[row][3] += h * w3;
         }
     }
-    /* One kind of work for all texts after another: the processor overlaps those of a kind. */
-    for (int gate = 0; gate < 4; gate++)
-        for (int row = 0; row < rows; row++)
-            if (gate != 2) sum[row][gate] = NAME(sigmoid)(sum[row][gate]);
-    for (int row = 0; row < rows; row++) sum[row][2] = NAME(tangent)(sum[row][2]);
-    V c[ROWS];
-    for (int row = 0; row < rows; row++) {
-        c[row] = sum[row][1] * NAME(load)(at->c_before[row] + unit) + sum[row][0] * sum[row][2];
-        NAME(store)(at->c[row] + unit, c[row]);
-    }
-    if (layer->gates)
-        for (int row = 0; row < rows; row++)
+    NAME(finish)(rows, layer, sum, at);
+}
+
+/* Two blocks of units of one text: with a single block the sums, of which each waits for its last
+   addition, would keep the processor waiting. ``panels`` are two of forward_tile's. */
+INLINE void NAME(forward_pair)(const Layer *layer, const float *const *panels,
+                               const NAME(Places) *at) {
+    const int64_t hidden = layer->hidden;
+    V sum[ROWS][4];
+    for (int row = 0; row < 2; row++)
+        for (int gate = 0; gate < 4; gate++)
+            sum[row][gate] = NAME(load)(at->projected[row] + gate * hidden + at->unit[row]);
+    for (int64_t k = 0; k < hidden; k++) {
+        const V h = NAME(all)(at->h_before[0][k]);
+        for (int row = 0; row < 2; row++)
             for (int gate = 0; gate < 4; gate++)
-                NAME(store)(at->gates[row] + gate * hidden + unit, sum[row][gate]);
-    for (int row = 0; row < rows; row++) c[row] = NAME(tangent)(c[row]);
-    for (int row = 0; row < rows; row++) {
-        V h = sum[row][3] * c[row];
-        NAME(store)(at->out[row] + unit, h);
-        if (layer->pooled) NAME(take_into_pools)(layer, at->text[row] * hidden + unit, h);
-        if (!at->h_next[row]) continue;
-        if (at->mask[row]) h *= NAME(load)(at->mask[row] + unit);
-        NAME(store)(at->h_next[row] + unit, h);
+                sum[row][gate] += h * NAME(load)(panels[row] + (4 * k + gate) * WIDTH);
     }
+    NAME(finish)(2, layer, sum, at);
 }
 
 /* dh = d @ weight_hh for ``vectors`` vectors of columns. ``panel`` is (4H, vectors, WIDTH). */
@@ -166,6 +193,31 @@ INLINE void NAME(backward_tile)(const int rows, const int vectors, int64_t n_gat
 #define IF_ROWS_ABOVE_3(call)
 #endif
 
+/* The places of a text's block of units at a step, as a row of tiles. */
+INLINE void NAME(find_places)(const Layer *layer, int64_t text, int64_t step, int64_t unit,
+                              int64_t row, NAME(Places) *at) {
+    const int64_t hidden = layer->hidden;
+    const Place here = place_of(layer, text, step);
+    const int64_t source = layer->source ? layer->source[here.row] : here.row;
+    if (layer->h_in)
+        at->h_before[row] = layer->h_in + here.row * hidden;
+    else if (step)
+        at->h_before[row] = out_of(layer, text, here.before);
+    else
+        at->h_before[row] = layer->h0 + text * hidden;
+    at->projected[row] = layer->projected + source * layer->projected_row;
+    at->gates[row] = layer->gates ? layer->gates + here.row * layer->gates_row : 0;
+    at->text[row] = text;
+    at->unit[row] = unit;
+    at->out[row] = out_of(layer, text, here.token);
+    at->h_next[row] = layer->h_in && step + 1 < layer->lengths[text]
+                          ? layer->h_in + here.row_after * hidden : 0;
+    at->mask[row] = layer->mask ? layer->mask + text * hidden : 0;
+    at->c[row] = layer->c ? layer->c + here.row * hidden : layer->c_last + text * hidden;
+    at->c_before[row] = layer->c && step ? layer->c + here.row_before * hidden
+                                         : layer->c_last + text * hidden;
+}
+
 /* All steps of the texts order[thread], order[thread + n_threads], ... */
 static void NAME(forward)(const Layer *layer, int64_t thread, int64_t n_threads) {
     const int64_t hidden = layer->hidden, panel_size = hidden * 4 * WIDTH;
@@ -175,34 +227,25 @@ static void NAME(forward)(const Layer *layer, int64_t thread, int64_t n_threads)
     for (int64_t step = 0; step < n_steps; step++) {
         while (layer->lengths[layer->order[thread + (live - 1) * n_threads]] <= step) live--;
         const int64_t tiles = (live + ROWS - 1) / ROWS;
-        for (int64_t unit = 0; unit < hidden; unit += WIDTH) {
+        NAME(Places) at;
+        int64_t unit = 0;
+        for (; live == 1 && unit + WIDTH < hidden; unit += 2 * WIDTH) {
+            const float *panels[2];
+            for (int64_t row = 0; row < 2; row++) {
+                panels[row] = layer->forward_panels + (unit / WIDTH + row) * panel_size;
+                NAME(find_places)(layer, layer->order[thread], step, unit + row * WIDTH, row, &at);
+            }
+            NAME(forward_pair)(layer, panels, &at);
+        }
+        for (; unit < hidden; unit += WIDTH) {
             const float *panel = layer->forward_panels + unit / WIDTH * panel_size;
             for (int64_t tile = 0, begin = 0; tile < tiles; tile++) {
                 const int64_t rows = (live - begin + tiles - tile - 1) / (tiles - tile);
-                NAME(Places) at;
                 for (int64_t row = 0; row < rows; row++) {
                     const int64_t text = layer->order[thread + (begin + row) * n_threads];
-                    const Place here = place_of(layer, text, step);
-                    const int64_t source = layer->source ? layer->source[here.row] : here.row;
-                    if (layer->h_in)
-                        at.h_before[row] = layer->h_in + here.row * hidden;
-                    else if (step)
-                        at.h_before[row] = out_of(layer, text, here.before);
-                    else
-                        at.h_before[row] = layer->h0 + text * hidden;
-                    at.projected[row] = layer->projected + source * layer->projected_row;
-                    at.gates[row] = layer->gates ? layer->gates + here.row * layer->gates_row : 0;
-                    at.text[row] = text;
-                    at.out[row] = out_of(layer, text, here.token);
-                    at.h_next[row] = layer->h_in && step + 1 < layer->lengths[text]
-                                         ? layer->h_in + here.row_after * hidden : 0;
-                    at.mask[row] = layer->mask ? layer->mask + text * hidden : 0;
-                    at.c[row] = layer->c ? layer->c + here.row * hidden
-                                         : layer->c_last + text * hidden;
-                    at.c_before[row] = layer->c && step ? layer->c + here.row_before * hidden
-                                                        : layer->c_last + text * hidden;
+                    NAME(find_places)(layer, text, step, unit, row, &at);
                 }
-#define TILE(rows) NAME(forward_tile)(rows, layer, unit, panel, &at)
+#define TILE(rows) NAME(forward_tile)(rows, layer, panel, &at)
                 FOR_EACH_NUMBER_OF_ROWS(rows, TILE)
 #undef TILE
                 begin += rows;

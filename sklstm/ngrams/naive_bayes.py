@@ -5,7 +5,8 @@ from scipy import sparse
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils.validation import check_is_fitted
+
+from sklstm.checks import check_has
 
 
 class NaiveBayesLogisticRegression(ClassifierMixin, BaseEstimator):
@@ -85,7 +86,7 @@ class NaiveBayesLogisticRegression(ClassifierMixin, BaseEstimator):
         -------
         decision : ndarray of shape (n_texts, n_classes), or (n_texts,) with two classes
         """
-        check_is_fitted(self)
+        check_has(self, "coef_")
         decision = mark_features(X) @ self.coef_.T + self.intercept_
         return decision if len(self.classes_) > 2 else decision[:, 0]
 
@@ -127,7 +128,8 @@ class NaiveBayesLogisticRegression(ClassifierMixin, BaseEstimator):
 
 def mark_features(X):
     """Return 1 for each feature that a text has, whatever its value, as a csr_array."""
-    X = sparse.csr_array(X)
+    if not isinstance(X, sparse.csr_array):
+        X = sparse.csr_array(X)
     return sparse.csr_array((np.ones(len(X.indices)), X.indices, X.indptr), shape=X.shape)
 
 

@@ -4,16 +4,21 @@ They are those of scikit-learn's ``analyzer="char_wb"``, which reads each token 
 expression and counts its pieces in a dictionary of its own; here all tokens are counted at once.
 """
 
+from array import array
 from collections import defaultdict
-from itertools import chain, repeat
+from itertools import chain
 
 import numpy as np
 from scipy import sparse
+
+from sklstm.text.reading import Cache
 
 SIZES = (2, 3, 4, 5)
 # What is read at each end of a token that is longer than twice that. No word is; a token of a
 # megabyte, such as an encoded file, would have four million pieces.
 MOST_CHARACTERS = 100
+# The columns of tokens are forgotten at this number: those of some 80,000 words, and some 20 MB.
+MOST_REMEMBERED = 2**21
 
 
 def find_pieces(token: str) -> list[str]:
@@ -51,49 +56,69 @@ def learn_pieces(tokens) -> tuple[list[str], sparse.csr_array]:
     column_of.default_factory = column_of.__len__
     pieces = list(map(find_pieces, tokens))
     columns = map(column_of.__getitem__, chain.from_iterable(pieces))
-    lengths = list(map(len, pieces))
-    columns = np.fromiter(columns, dtype=np.int32, count=sum(lengths))
-    return list(column_of), _tabulate(columns, lengths)
+    lengths = np.array(list(map(len, pieces)), dtype=np.int64)
+    columns = np.fromiter(columns, dtype=np.int32, count=lengths.sum())
+    return list(column_of), tabulate(columns, lengths, n_columns=len(column_of))
 
 
-def count_pieces(tokens, column_of: dict[str, int]) -> sparse.csr_array:
-    """Return how often each known piece is in each token, (n_tokens, n_pieces), float64.
+class TokenColumns:
+    """The columns of the pieces of tokens; those of a token are found once for many calls.
 
-    A piece that a token has twice is stored twice.
+    Parameters
+    ----------
+    column_of : dict of str to int
+        The column of each known piece.
     """
-    if not column_of:  # every token is one character, as in Chinese
-        return sparse.csr_array((len(tokens), 0))
-    columns, lengths = find_columns(tokens, column_of)
-    return _tabulate(columns, lengths, n_columns=len(column_of))
+
+    def __init__(self, column_of: dict[str, int]):
+        self.column_of = column_of
+        self._forget()
+
+    def find(self, tokens) -> tuple[np.ndarray, np.ndarray]:
+        """Return the columns of the tokens' known pieces, and how many each token has.
+
+        Parameters
+        ----------
+        tokens : sequence of str of length n_tokens
+            The tokens.
+
+        Returns
+        -------
+        columns : ndarray of int32
+            Those of all tokens, one token after another; of a piece that is there twice, twice.
+        lengths : ndarray of shape (n_tokens,), int64
+        """
+        if not self.column_of:  # every token is one character, as in Chinese
+            return np.empty(0, dtype=np.int32), np.zeros(len(tokens), dtype=np.int64)
+        if self._n_remembered > MOST_REMEMBERED:
+            self._forget()
+        of_tokens = list(map(self._of_token.__getitem__, tokens))
+        sizes = np.fromiter(map(len, of_tokens), dtype=np.int64, count=len(of_tokens))
+        columns = np.frombuffer(b"".join(of_tokens), dtype=np.int32)
+        return columns, sizes // columns.itemsize
+
+    def _find_one(self, token):
+        columns = [self.column_of.get(piece) for piece in find_pieces(token)]
+        columns = array("i", [column for column in columns if column is not None])
+        self._n_remembered += len(columns)
+        return columns.tobytes()
+
+    def _forget(self):
+        """Begin anew; a thread that reads meanwhile keeps what it has."""
+        self._of_token, self._n_remembered = Cache(self._find_one), 0
 
 
-def find_columns(tokens, column_of: dict[str, int]) -> tuple[np.ndarray, list[int]]:
-    """Return the columns of all tokens' pieces, -1 of an unknown one, and how many each has."""
-    pieces = list(map(find_pieces, tokens))
-    lengths = list(map(len, pieces))
-    columns = map(column_of.get, chain.from_iterable(pieces), repeat(-1))
-    return np.fromiter(columns, dtype=np.int32, count=sum(lengths)), lengths
-
-
-def _tabulate(
-    columns: np.ndarray, lengths: list[int], n_columns: int | None = None
-) -> sparse.csr_array:
-    """Return a one for each column of 0 or more, row by row.
+def tabulate(columns: np.ndarray, lengths: np.ndarray, n_columns: int) -> sparse.csr_array:
+    """Return a one for each column, row by row, (n_rows, n_columns), float64.
 
     Parameters
     ----------
     columns : ndarray of int32
         The columns of all rows, one row after another.
-    lengths : list of int
+    lengths : ndarray of shape (n_rows,), int64
         How many are of each row.
-    n_columns : int or None
-        None: as many as the columns need.
+    n_columns : int
+        The number of columns there are.
     """
-    if n_columns is None:
-        n_columns = int(columns.max(initial=-1)) + 1
-    known = columns >= 0
-    kept = np.concatenate([[0], np.cumsum(known)])
-    ends = kept[np.cumsum([0, *lengths])]
-    indices = columns[known]
-    shape = (len(lengths), n_columns)
-    return sparse.csr_array((np.ones(len(indices)), indices, ends), shape=shape)
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    return sparse.csr_array((np.ones(len(columns)), columns, ends), (len(lengths), n_columns))

@@ -7,11 +7,19 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from sklstm.ngrams.pieces import count_pieces, find_columns, learn_pieces
+from sklstm.checks import check_has
+from sklstm.ngrams.counting import (
+    FEWEST_TEXTS,
+    compute_idf,
+    count_columns,
+    find_codes,
+    find_common,
+    pair_places,
+    weigh_counts,
+)
+from sklstm.ngrams.pieces import TokenColumns, learn_pieces, tabulate
 from sklstm.text.vectorizer import SequenceVectorizer
 
-# What occurs in one text only says nothing about others.
-FEWEST_TEXTS = 2
 # Of words and pairs, and of pieces, which are many and alike: at their full weight they drown the
 # words of long texts.
 WEIGHTS = (1.0, 0.5)
@@ -105,15 +113,15 @@ class NgramVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         counts : NgramCounts
         """
         tokens, places, offsets = self._vectorizer.read_tokens(X)
-        codes = _pair(places, offsets, n_tokens=len(tokens))
+        codes = pair_places(places, offsets, n_tokens=len(tokens))
         pairs = np.unique(codes[codes >= 0])
         pieces, pieces_of_tokens = learn_pieces(tokens)
         n_texts = len(offsets) - 1
         rows = np.repeat(np.arange(n_texts), np.diff(offsets))
-        words = _count(rows, places, shape=(n_texts, len(tokens)))
-        of_pairs = _count(rows, _find(codes, pairs), shape=(n_texts, len(pairs)))
+        words = count_columns(rows, places, shape=(n_texts, len(tokens)))
+        of_pairs = count_columns(rows, find_codes(codes, pairs), shape=(n_texts, len(pairs)))
         blocks = [words, of_pairs, words @ pieces_of_tokens]
-        common = [_find_common(block) for block in blocks]
+        common = [find_common(block) for block in blocks]
         return NgramCounts(
             tokens=tokens,
             words=common[0],
@@ -141,13 +149,13 @@ class NgramVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
             blocks = [block.copy() for block in blocks]
         else:
             blocks = [block[rows] for block in blocks]
-            common = [_find_common(block) for block in blocks]
+            common = [find_common(block) for block in blocks]
             blocks = [block[:, kept] for block, kept in zip(blocks, common, strict=True)]
             kinds = [kind[kept] for kind, kept in zip(kinds, common, strict=True)]
         self._keep(counts.tokens, *kinds)
         *words, pieces = blocks
         blocks = [sparse.hstack(words, format="csr"), pieces]
-        self.idf_ = [_compute_idf(block) for block in blocks if block.shape[1]]
+        self.idf_ = [compute_idf(block) for block in blocks if block.shape[1]]
         return self._weigh(blocks)
 
     def transform(self, X):
@@ -162,7 +170,7 @@ class NgramVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         -------
         features : csr_array of shape (n_texts, n_features), float64
         """
-        check_is_fitted(self)
+        check_has(self, "idf_")
         tokens, places, offsets = self._vectorizer.read_tokens(X)
         if len(offsets) == 2:
             return self._transform_one(tokens, places)
@@ -222,11 +230,11 @@ class NgramVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         n_words, n_pairs = len(self.words_), len(self.pairs_)
         column = np.full(len(self.token_places_) + 1, -1)  # the last one is that of unknown tokens
         column[self.words_] = np.arange(n_words)
-        words = _count(np.arange(len(tokens)), column[known], shape=(len(tokens), n_words))
+        words = count_columns(np.arange(len(tokens)), column[known], shape=(len(tokens), n_words))
         none = sparse.csr_array((len(tokens), n_pairs))
-        inside = sparse.hstack([words, none, count_pieces(tokens, self.pieces_)], format="csr")
-        codes = _pair(known[places], offsets, n_tokens=len(self.token_places_))
-        found = _find(codes, self.pairs_)
+        inside = sparse.hstack([words, none, self._count_pieces(tokens)], format="csr")
+        codes = pair_places(known[places], offsets, n_tokens=len(self.token_places_))
+        found = find_codes(codes, self.pairs_)
         return inside, np.where(found >= 0, found + n_words, -1), places, offsets
 
     def estimate_sums(self):
@@ -266,12 +274,14 @@ class NgramVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         n_texts, n_words, n_pairs = len(offsets) - 1, len(self.words_), len(self.pairs_)
         rows = np.repeat(np.arange(n_texts), np.diff(offsets))
         known = self._find_known(tokens)
-        pairs = _pair(known[places], offsets, n_tokens=len(self.token_places_))
-        pairs = _find(pairs, self.pairs_)
-        columns = [_find(known, self.words_)[places], np.where(pairs < 0, -1, pairs + n_words)]
-        words = _count(np.tile(rows, 2), np.hstack(columns), shape=(n_texts, n_words + n_pairs))
-        all_tokens = _count(rows, places, shape=(n_texts, len(tokens)))
-        return [words, all_tokens @ count_pieces(tokens, self.pieces_)]
+        pairs = pair_places(known[places], offsets, n_tokens=len(self.token_places_))
+        pairs = find_codes(pairs, self.pairs_)
+        columns = [find_codes(known, self.words_)[places], np.where(pairs < 0, -1, pairs + n_words)]
+        words = count_columns(
+            np.tile(rows, 2), np.hstack(columns), shape=(n_texts, n_words + n_pairs)
+        )
+        all_tokens = count_columns(rows, places, shape=(n_texts, len(tokens)))
+        return [words, all_tokens @ self._count_pieces(tokens)]
 
     def _transform_one(self, tokens, places):
         """Return the features of one text, to the last bit those that it has among others.
@@ -281,24 +291,41 @@ class NgramVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         """
         n_words, n_pairs, n_pieces = len(self.words_), len(self.pairs_), len(self.pieces_)
         known = self._find_known(tokens)
-        pairs = _pair(known[places], np.array([0, len(places)]), n_tokens=len(self.token_places_))
-        pairs = _find(pairs, self.pairs_)
-        words = np.concatenate([_find(known, self.words_)[places], pairs[pairs >= 0] + n_words])
-        blocks = [np.unique(words[words >= 0], return_counts=True)]
-        columns, lengths = find_columns(tokens, self.pieces_)
-        times = np.repeat(np.bincount(places, minlength=len(tokens)), lengths)[columns >= 0]
-        new, first, inverse = np.unique(
-            columns[columns >= 0], return_index=True, return_inverse=True
+        pairs = pair_places(
+            known[places], np.array([0, len(places)]), n_tokens=len(self.token_places_)
         )
+        pairs = find_codes(pairs, self.pairs_)
+        words = np.concatenate(
+            [find_codes(known, self.words_)[places], pairs[pairs >= 0] + n_words]
+        )
+        blocks = [np.unique(words[words >= 0], return_counts=True)]
+        columns, lengths = self._token_columns.find(tokens)
+        times = np.repeat(np.bincount(places, minlength=len(tokens)), lengths)
+        new, first, inverse = np.unique(columns, return_index=True, return_inverse=True)
         order = np.argsort(-first)
         blocks.append((new[order], np.bincount(inverse, times, minlength=len(new))[order]))
         weighed = []
         for weight, idf, (indices, counts) in zip(WEIGHTS, self.idf_, blocks, strict=False):
             data, row = np.log(counts.astype(np.float64)), np.zeros(len(counts), dtype=np.int64)
-            weighed.append(_weigh(data, indices, row, idf, weight))
+            weighed.append(weigh_counts(data, indices, row, idf, weight))
         indices = np.concatenate([blocks[0][0], blocks[1][0] + n_words + n_pairs], dtype=np.int32)
         data, n_features = np.concatenate(weighed), n_words + n_pairs + n_pieces
         return sparse.csr_array((data, indices, [0, len(indices)]), shape=(1, n_features))
+
+    @property
+    def _token_columns(self):
+        """The columns of tokens, as far as they are known, of the present fit."""
+        known = vars(self).get("_remembered")
+        if known is None or known.column_of is not self.pieces_:
+            known = self._remembered = TokenColumns(self.pieces_)
+        return known
+
+    def _count_pieces(self, tokens):
+        """Return how often each known piece is in each token, (n_tokens, n_pieces), float64.
+
+        A piece that a token has twice is stored twice.
+        """
+        return tabulate(*self._token_columns.find(tokens), n_columns=len(self.pieces_))
 
     def _find_known(self, tokens):
         """Return the place of each token among those of the fit, -1 of a new one."""
@@ -323,8 +350,12 @@ class NgramVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         for weight, idf, block in zip(WEIGHTS, self.idf_, blocks, strict=False):
             logs = np.log(block.data, out=block.data)
             rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
-            _weigh(logs, block.indices, rows, idf, weight)
+            weigh_counts(logs, block.indices, rows, idf, weight)
         return sparse.hstack(blocks, format="csr")
+
+    def __getstate__(self):
+        """Return the fields to pickle, without what is only remembered."""
+        return {key: value for key, value in super().__getstate__().items() if key != "_remembered"}
 
     def __setstate__(self, state):
         """Take the fields; those of a pickle of an earlier version have other names."""
@@ -334,51 +365,3 @@ class NgramVectorizer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
             state["pieces_"] = {} if cutter is None else dict(cutter.vocabulary_)
             state["idf_"] = [idf.idf_ for idf in state["idf_"]]
         super().__setstate__(state)
-
-
-def _weigh(logs, columns, rows, idf, weight):
-    """Turn logarithms of counts into TF-IDF of that length a row, in place."""
-    logs += 1.0
-    logs *= idf[columns]
-    logs /= np.sqrt(np.bincount(rows, logs**2))[rows]
-    logs *= weight
-    return logs
-
-
-def _pair(places, offsets, *, n_tokens):
-    """Return the code of the pair that begins at each place, -1 where there is none."""
-    paired = (places[:-1] >= 0) & (places[1:] >= 0)
-    ends = offsets[1:-1]
-    paired[ends[(ends > 0) & (ends < len(places))] - 1] = False
-    pairs = np.full(len(places), -1)
-    pairs[:-1][paired] = (places[:-1].astype(np.int64) * n_tokens + places[1:])[paired]
-    return pairs
-
-
-def _find(codes, known):
-    """Return the place of each code among the known ones, which are sorted; -1 where not there."""
-    if len(known) == 0:
-        return np.full(len(codes), -1)
-    place = np.searchsorted(known, codes)
-    place[place == len(known)] = 0
-    return np.where(known[place] == codes, place, -1)
-
-
-def _count(rows, columns, *, shape):
-    """Return how often each column comes in each row; column -1 does not count."""
-    counts = columns >= 0
-    ones = np.ones(int(counts.sum()))
-    return sparse.csr_array((ones, (rows[counts], columns[counts])), shape=shape)
-
-
-def _compute_idf(counts):
-    """Return the weight of each feature, which falls with the number of texts that have it."""
-    n_texts = np.bincount(counts.indices, minlength=counts.shape[1])
-    return np.log((1 + counts.shape[0]) / (1 + n_texts)) + 1.0
-
-
-def _find_common(counts):
-    """Return the columns that occur in enough texts, or all where none does."""
-    n_texts = np.bincount(counts.indices, minlength=counts.shape[1])
-    common = np.flatnonzero(n_texts >= FEWEST_TEXTS)
-    return common if len(common) else np.arange(counts.shape[1])

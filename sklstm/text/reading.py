@@ -5,6 +5,7 @@ Python, and less memory.
 """
 
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
@@ -43,6 +44,14 @@ def to_arrays(texts_read: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
     ids = np.frombuffer(bytearray().join(texts_read), dtype=np.int32)  # as bytes: read-only
     lengths = np.fromiter(map(len, texts_read), dtype=np.int64, count=len(texts_read))
     return ids, np.concatenate([[0], np.cumsum(lengths // BYTES_PER_ID)])
+
+
+def number_in_order(tokens: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the different tokens, as they come first, and the place of each token among them."""
+    place_of = defaultdict()
+    place_of.default_factory = place_of.__len__
+    places = np.fromiter(map(place_of.__getitem__, tokens), dtype=np.int32, count=len(tokens))
+    return np.array(list(place_of), dtype=object), places
 
 
 def join_ids(tokens: list[str], ids_of_token: Cache, marks: list[int] | None = None) -> bytes:

@@ -1,6 +1,8 @@
 """Text to tokens: pure functions over strings."""
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 
 from sklstm.text.unicode import MARK, MARK_OR_JOINER, MOST_MARKS, normalize
 
@@ -50,6 +52,21 @@ def find_tokens(text: str) -> list[str]:
     ['is', "n't", 'नहीं']
     """
     return _find_in_ascii(text) if text.isascii() else _find(text)
+
+
+# Words are read for the network and for the n-grams, and come again in other texts. Longer ones do
+# not, and would fill the memory.
+_LONGEST_REMEMBERED = 40
+
+
+def find_tokens_of_word(word: str) -> Sequence[str]:
+    """Return ``find_tokens`` of a word, remembered if it is not long."""
+    return find_tokens(word) if len(word) > _LONGEST_REMEMBERED else _remember_tokens(word)
+
+
+@lru_cache(maxsize=2**16)
+def _remember_tokens(word):
+    return tuple(find_tokens(word))
 
 
 _LINE_BREAK_TAG = re.compile(r"<br\s*/?>", flags=re.IGNORECASE)

@@ -14,6 +14,7 @@ from sklstm.checks import (
     Interval,
     RealNotInt,
     StrOptions,
+    check_has,
     check_preprocessed,
     check_texts,
     check_tokens,
@@ -25,6 +26,7 @@ from sklstm.text.reading import (
     BYTES_PER_ID,
     Cache,
     join_ids,
+    number_in_order,
     read_by_words,
     shorten,
     to_arrays,
@@ -41,7 +43,7 @@ from sklstm.text.special_tokens import PADDING, SPECIAL_TOKENS, UNKNOWN
 from sklstm.text.tokenizers import (
     FORMER_PATTERN,
     TOKEN_PATTERN,
-    find_tokens,
+    find_tokens_of_word,
     replace_line_breaks,
 )
 from sklstm.text.unicode import cut_floods, normalize
@@ -371,7 +373,11 @@ class SequenceVectorizer(TransformerMixin, NamedParameters, BaseEstimator):
         offsets : ndarray of shape (n_texts + 1,), int64
             Text ``k`` is ``places[offsets[k]:offsets[k + 1]]``; an empty one has no token.
         """
-        tokens, texts_read = self._read_all(check_texts(X, allow_empty=True))
+        texts = check_texts(X, allow_empty=True)
+        if len(texts) == 1:
+            tokens, places = number_in_order(self._cut_one(texts[0]))
+            return tokens, places, np.array([0, len(places)])
+        tokens, texts_read = self._read_all(texts)
         ids, offsets = to_arrays(texts_read)
         return tokens, ids - len(SPECIAL_TOKENS), offsets
 
@@ -401,9 +407,13 @@ class SequenceVectorizer(TransformerMixin, NamedParameters, BaseEstimator):
         ids, offsets : ndarray
             As from ``fit_ragged``.
         """
-        check_is_fitted(self, "vocabulary_")
+        check_has(self, "vocabulary_")
         texts = check_texts(X, allow_empty=True)
         known = self.vocabulary_.get
+        if len(texts) == 1 and not marks:
+            tokens = self._shorten(self._cut_one(texts[0], shortens=True))
+            ids = [known(token, UNKNOWN) for token in tokens] or [UNKNOWN]
+            return np.array(ids, dtype=np.int32), np.array([0, len(ids)])
         ids_of_token = Cache(lambda token: to_bytes(known(token, UNKNOWN)))
         read = self._build_reader(ids_of_token, shortens=True, marks=marks)
         return to_arrays([self._finish(read(text)) for text in texts])
@@ -543,19 +553,34 @@ class SequenceVectorizer(TransformerMixin, NamedParameters, BaseEstimator):
                 return read_marked
             analyze = self._checked_analyzer()
             return lambda text: join_ids(analyze(text), ids_of_token)
-        counter = self._build_counter()
-        preprocess, cut = counter.build_preprocessor(), counter.build_tokenizer()
-        if self.token_pattern in (None, TOKEN_PATTERN):
-            cut = find_tokens
-        if self.stop_words is not None:
-            cut = counter.set_params(preprocessor=str).build_analyzer()  # str changes nothing more
-            shortens = False  # since a word may have no token left
+        preprocess, cut = self._build_cutter()
+        shortens = shortens and self.stop_words is None  # a word may have no token left
 
         def read_word(word):
             tokens = cut(word)
             return join_ids(tokens, ids_of_token, mark_word(tokens) if marks else None)
 
         return read_by_words(preprocess, read_word, self._shorten if shortens else None)
+
+    def _build_cutter(self):
+        """Return the functions that preprocess a text, and that cut a word of it into tokens."""
+        counter = self._build_counter()
+        preprocess, cut = counter.build_preprocessor(), counter.build_tokenizer()
+        if self.token_pattern in (None, TOKEN_PATTERN):
+            cut = find_tokens_of_word
+        if self.stop_words is not None:
+            cut = counter.set_params(preprocessor=str).build_analyzer()  # str changes nothing more
+        return preprocess, cut
+
+    def _cut_one(self, text, *, shortens=False):
+        """Return the tokens of one text, for which the caches of a reader would not pay."""
+        if not self._splits_at_white_space():
+            return self._checked_analyzer()(text)
+        preprocess, cut = self._build_cutter()
+        words = str.split(preprocess(text))
+        if shortens and self.stop_words is None:
+            words = self._shorten(words)
+        return list(itertools.chain.from_iterable(map(cut, words)))
 
     def _has_own_analyzer(self):
         """Whether ``analyzer`` is not a function, and no subclass has another."""

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 
-from sklstm.ngrams.pieces import MOST_CHARACTERS, count_pieces, find_pieces, learn_pieces
+from sklstm.ngrams import pieces as pieces_module
+from sklstm.ngrams.pieces import (
+    MOST_CHARACTERS,
+    TokenColumns,
+    find_pieces,
+    learn_pieces,
+    tabulate,
+)
 
 TOKENS = [
     "good",
@@ -48,10 +55,11 @@ def test_counts_are_those_of_scikit_learn(docstrings):
     assert len(pieces) == expected.shape[1]
     np.testing.assert_array_equal(counts.toarray(), expected[:, order].toarray())
     new = ["goodness", "zzz", *tokens[:50]]
-    known = count_pieces(new, {piece: column for column, piece in enumerate(pieces)})
-    np.testing.assert_array_equal(
-        known.toarray(), counter.transform(without_single_characters(new))[:, order].toarray()
-    )
+    columns = TokenColumns({piece: column for column, piece in enumerate(pieces)})
+    expected = counter.transform(without_single_characters(new))[:, order].toarray()
+    for _ in range(2):  # found, and remembered
+        known = tabulate(*columns.find(new), n_columns=len(pieces))
+        np.testing.assert_array_equal(known.toarray(), expected)
 
 
 def test_of_a_long_token_both_ends_are_read():
@@ -62,5 +70,19 @@ def test_of_a_long_token_both_ends_are_read():
 def test_no_token_and_no_piece():
     assert learn_pieces([])[1].shape == (0, 0)
     assert learn_pieces(["a", "b"])[1].shape == (2, 0)
-    assert count_pieces(["abc"], {}).shape == (1, 0)
-    assert count_pieces([], {"ab": 0}).shape == (0, 1)
+    for column_of, tokens in (({}, ["abc"]), ({"ab": 0}, [])):
+        columns, lengths = TokenColumns(column_of).find(tokens)
+        assert len(columns) == 0 and lengths.tolist() == [0] * len(tokens)
+
+
+def test_a_bounded_number_of_columns_is_remembered(monkeypatch):
+    monkeypatch.setattr(pieces_module, "MOST_REMEMBERED", 100)
+    tokens = [f"token{number}" for number in range(300)]
+    column_of = {piece: column for column, piece in enumerate(learn_pieces(tokens)[0])}
+    columns, fresh = TokenColumns(column_of), TokenColumns(column_of)
+    for token in tokens:
+        np.testing.assert_array_equal(
+            columns.find([token])[0], TokenColumns(column_of).find([token])[0]
+        )
+        assert columns._n_remembered <= 100 + len(find_pieces(token))
+    np.testing.assert_array_equal(columns.find(tokens)[0], fresh.find(tokens)[0])

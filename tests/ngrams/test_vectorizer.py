@@ -150,3 +150,17 @@ def test_one_text_has_the_bits_that_it_has_among_others(fitted_to):
             assert np.array_equal(one.indices, other.indices)
             assert np.array_equal(one.data, other.data)
             assert np.array_equal(one.indptr, other.indptr)
+
+
+def test_what_is_remembered_of_tokens_is_of_this_fit_and_in_no_pickle():
+    vectorizer = NgramVectorizer().fit(TEXTS)
+    before = pickle.dumps(vectorizer)
+    expected = vectorizer.transform(TEXTS).toarray()
+    assert pickle.dumps(vectorizer) == before
+    np.testing.assert_array_equal(vectorizer.transform(TEXTS).toarray(), expected)
+    others = [text.upper() + " mehr" for text in TEXTS]
+    again, fresh = vectorizer.fit(others), NgramVectorizer().fit(others)
+    for texts in (TEXTS, others, others[:1]):
+        np.testing.assert_array_equal(
+            again.transform(texts).toarray(), fresh.transform(texts).toarray()
+        )

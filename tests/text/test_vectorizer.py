@@ -207,6 +207,23 @@ def test_reading_is_that_of_the_analyzer(parameters, n_texts, docstrings):
     ids, offsets = fitted.transform_ragged(unseen)
     expected = [row or [1] for row in read_by_analyzer(unseen, fitted)]
     assert [row.tolist() for row in np.split(ids, offsets[1:-1])] == expected
+    check_texts_one_by_one(fitted, unseen[:200])
+
+
+def check_texts_one_by_one(fitted, texts):
+    """Check that each text by itself, which is read in another way, is what it is among others."""
+    ids, offsets = fitted.transform_ragged(texts)
+    tokens, places, ends = fitted.read_tokens(texts)
+    for k, text in enumerate(texts):
+        own, own_offsets = fitted.transform_ragged([text])
+        np.testing.assert_array_equal(own, ids[offsets[k] : offsets[k + 1]])
+        own_tokens, own_places, own_ends = fitted.read_tokens([text])
+        expected = tokens[places[ends[k] : ends[k + 1]]].tolist()
+        assert own_tokens[own_places].tolist() == expected
+        assert own_tokens.tolist() == list(dict.fromkeys(expected))
+        for array, other in ((own, ids), (own_places, places), (own_ends, ends)):
+            assert array.dtype == other.dtype
+        assert own_offsets.dtype == offsets.dtype and own_offsets.tolist() == [0, len(own)]
 
 
 @pytest.mark.parametrize("keep", ["head", "tail", "both"])
@@ -228,6 +245,7 @@ def test_cutting_while_reading_is_cutting_afterwards(parameters, max_length, kee
     ]
     np.testing.assert_array_equal(short.transform_ragged(texts)[0], ids)
     np.testing.assert_array_equal(short.transform_ragged(texts)[1], offsets)
+    check_texts_one_by_one(short, texts[:100])
 
 
 def test_an_analyzer_of_a_subclass_is_used():
