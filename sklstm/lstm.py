@@ -287,8 +287,8 @@ class LSTM(nn.Module):
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
         """Return the output as ``states`` does and no pool, or no output and its pools by name.
 
-        A pool is (B, directions * H). Pools are taken where no gradient is recorded and the backend
-        can do so while it computes the states, which then need no memory.
+        A pool is (B, directions * H). Pools are taken where the backend can do so while it computes
+        the states, which then need no memory.
         """
         run, lengths = _eager(self._run), _own_lengths(lengths)
         states, _, taken = run(x, None, lengths, index, tables, need_last=False, pools=pools)

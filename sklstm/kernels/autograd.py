@@ -16,25 +16,31 @@ def run(
 ) -> list[Outputs]:
     """Run a backend; keep memory for a backward only if one can follow.
 
-    Where none can, only the pools are returned if the backend takes them all; see ``lstm_layer``.
+    Only the pools are returned if the backend takes them all; see ``lstm_layer``.
     """
+    pools = pools if pools <= backend.POOLS else frozenset()
     if needs_backward(directions):
         tensors = [tensor for inputs in directions for tensor in _tensors(inputs)]
         bare = tuple(inputs._replace(**dict.fromkeys(DIFFERENTIABLE)) for inputs in directions)
-        flat = LSTMLayer.apply(backend, bare, *tensors)
-        return [Outputs(*flat[k : k + 3]) for k in range(0, len(flat), 3)]
-    if pools and pools <= backend.POOLS:
-        with _plainly(directions[0].x):
-            return backend.pool_all(directions, pools)
-    results, groups = _forward(backend, directions, _shares_of(backend, directions), False)
+        flat, names = LSTMLayer.apply(backend, bare, pools, *tensors), _names(pools)
+        each = [flat[k : k + len(names)] for k in range(0, len(flat), len(names))]
+        if pools:
+            return [Outputs(None, None, pools=dict(zip(names, own, strict=True))) for own in each]
+        return [Outputs(*own) for own in each]
+    results, groups = _forward(backend, directions, _shares_of(backend, directions), False, pools)
     return [_joined(results[group]) for group in groups]
 
 
-def _forward(backend, directions, shares, for_backward):
+def _names(pools):
+    """Return the names of a direction's outputs, in the order in which autograd has them."""
+    return sorted(pools) if pools else ("h", "h_last", "c_last")
+
+
+def _forward(backend, directions, shares, for_backward, pools):
     """Return the outputs of all shards of all directions, and the slice of each direction."""
     if backend.RUNS_TOGETHER:
         with _plainly(directions[0].x):
-            results = backend.forward_all(directions, for_backward)
+            results = backend.forward_all(directions, for_backward, *([pools] if pools else []))
         return results, [slice(k, k + 1) for k in range(len(directions))]
     shards, groups = _shards(directions, shares)
     return _run_all(backend, [(backend.forward, shard, for_backward) for shard in shards]), groups
@@ -47,19 +53,21 @@ class LSTMLayer(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, backend, bare, *tensors):
+    def forward(ctx, backend, bare, pools, *tensors):
         """Run the backend and keep what its backward needs."""
         directions = _dressed(bare, tensors)
-        ctx.backend, ctx.bare = backend, bare
+        ctx.backend, ctx.bare, ctx.names = backend, bare, _names(pools)
         # Kept, since torch's number of threads may change before the backward.
         ctx.shares = _shares_of(backend, directions)
         ctx.set_materialize_grads(not backend.RUNS_TOGETHER)
-        results, groups = _forward(backend, directions, ctx.shares, True)
+        results, groups = _forward(backend, directions, ctx.shares, True, pools)
         joined = [_joined(results[group]) for group in groups]
         ctx.n_saved = [len(result.saved) for result in results]
         ctx.graphs = [result.graph for result in results]
         saved = [tensor for result in results for tensor in result.saved]
         ctx.save_for_backward(*tensors, *saved)
+        if pools:
+            return tuple(outputs.pools[name] for outputs in joined for name in ctx.names)
         return tuple(tensor for outputs in joined for tensor in outputs[:3])
 
     @staticmethod
@@ -69,8 +77,11 @@ class LSTMLayer(torch.autograd.Function):
         all_saved = ctx.saved_tensors  # looked up once: each time autograd checks them all
         tensors, rest = all_saved[: n * len(ctx.bare)], all_saved[n * len(ctx.bare) :]
         directions = _dressed(ctx.bare, tensors)
-        need_grad_x = [ctx.needs_input_grad[2 + n * number] for number in range(len(directions))]
-        by_direction = [grads[k : k + 3] for k in range(0, len(grads), 3)]
+        need_grad_x = [ctx.needs_input_grad[3 + n * number] for number in range(len(directions))]
+        by_direction = [
+            dict(zip(ctx.names, grads[k : k + len(ctx.names)], strict=True))
+            for k in range(0, len(grads), len(ctx.names))
+        ]
         if backend.RUNS_TOGETHER:
             with _plainly(directions[0].x):
                 found = backend.backward_all(directions, rest, by_direction, need_grad_x)
@@ -81,7 +92,7 @@ class LSTMLayer(torch.autograd.Function):
             flat = [
                 grad if grad is None else OnceOnly.apply(grad, *tensors, *grads) for grad in flat
             ]
-        return None, None, *flat
+        return None, None, None, *flat
 
 
 def _backward_of_shards(ctx, directions, rest, grads, need_grad_x):
@@ -90,7 +101,7 @@ def _backward_of_shards(ctx, directions, rest, grads, need_grad_x):
     calls = []
     for group, of_direction, need in zip(groups, grads, need_grad_x, strict=True):
         for shard, own_rows in zip(shards[group], _rows(ctx.shares), strict=True):
-            of_shard = [_take(grad, own_rows) for grad in of_direction]
+            of_shard = [_take(grad, own_rows) for grad in of_direction.values()]
             saved, rest = rest[: ctx.n_saved[len(calls)]], rest[ctx.n_saved[len(calls)] :]
             saved = saved if (graph := ctx.graphs[len(calls)]) is None else graph
             calls.append((ctx.backend.backward, shard, saved, *of_shard, need))

@@ -38,11 +38,14 @@ typedef struct {
     int64_t out_step, out_text;
     int64_t pooled;           /* 1: only two states of a text are kept, and their pools */
     float *greatest;          /* (B, H) the maximum of the states, at first -infinity; or null */
+    int32_t *where;           /* (B, H) the token that has it; null: not kept */
     float *sum, *lost;        /* (B, H) their sum, and what its rounding lost, at first 0; or null */
     float *c_last;            /* (B, H) holds c0 at first */
     /* backward */
-    const float *grad;        /* (T, B, H) the gradient of ``out``, by strides */
+    const float *grad;        /* (T, B, H) the gradient of ``out``, by strides; or null */
     int64_t grad_step, grad_text;
+    const float *grad_mean;   /* (B, H) that of each state by the mean; or null */
+    const float *grad_max;    /* (B, H) that of the state ``where`` the maximum is; or null */
     float *dh, *dc;           /* (B, H) the gradients of the last states, in the end of the first */
     float *d;                 /* (N, 4H) the gradients of the gates */
     int64_t d_row;            /* the numbers from one of these rows to the next */
@@ -124,7 +127,7 @@ static const Instructions INSTRUCTIONS[] = {
 
 /* Of this file's interface; library.py has the same number. Increase both with every change of Layer
    or of what a function takes, returns or computes. */
-#define VERSION 3
+#define VERSION 4
 
 int64_t sklstm_version(void) { return VERSION; }
 int64_t sklstm_size_of_layer(void) { return sizeof(Layer); }

@@ -15,6 +15,7 @@ from torch import Tensor
 from sklstm.kernels.contract import DIFFERENTIABLE, Inputs, Outputs
 from sklstm.kernels.library import Layer, load
 from sklstm.kernels.memory import empty
+from sklstm.kernels.pools import empty_pools, share_gradients, take_pools
 from sklstm.kernels.rows import (
     UNITS,
     Rows,
@@ -142,11 +143,13 @@ def backward(
     need_grad_x: bool,
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of ``DIFFERENTIABLE``."""
-    grads = [(grad_h, grad_h_last, grad_c_last)]
+    grads = [{"h": grad_h, "h_last": grad_h_last, "c_last": grad_c_last}]
     return backward_all([inputs], saved, grads, [need_grad_x])[0]
 
 
-def forward_all(directions: list[Inputs], for_backward: bool) -> list[Outputs]:
+def forward_all(
+    directions: list[Inputs], for_backward: bool, pools: frozenset[str] = frozenset()
+) -> list[Outputs]:
     """Run the directions of a layer; see ``contract.py``."""
     n_steps, n_texts, _, hidden = directions[0].sizes
     rows, units = find_rows(directions[0]), padded_size(hidden)
@@ -155,52 +158,37 @@ def forward_all(directions: list[Inputs], for_backward: bool) -> list[Outputs]:
     gates = projected
     if for_backward and source is not None:
         gates = _split(_empty_gates(len(rows.place), units, directions), len(directions))
-    calls, results, kept = [], [], []
+    calls, kept, places = [], [], []
     for number, inputs in enumerate(directions):
-        fields = {"out": empty(n_steps * n_texts, units).view(n_steps, n_texts, units)}
+        if pools:
+            fields = empty_pools(pools, n_texts, units, for_backward)
+        else:
+            fields = {"out": empty(n_steps * n_texts, units).view(n_steps, n_texts, units)}
         if for_backward:
             fields |= {"c": empty(len(rows.place), units), "h_in": empty(len(rows.place), units)}
             fields |= {"gates": gates[number], "gates_row": gates[number].stride(0)}
             kept += [fields["c"], fields["h_in"]]
+        places += [fields["where"]] if "where" in fields else []
         calls.append(_prepare(inputs, rows, source, projected[number], **fields))
     _run(library().sklstm_forward, calls, _n_threads(directions, rows))
-    for inputs, call in zip(directions, calls, strict=True):
-        out, c_last = call.tensors["out"], call.tensors["c_last"]
-        _, end = rows.ends(inputs)
-        if for_backward:
-            c_last = call.tensors["c"][end]
-        states = (out, out.flatten(0, 1)[rows.place[end]], c_last)
-        results.append(Outputs(*(unpadded(state, hidden) for state in states)))
+    results = [
+        Outputs(None, None, pools=take_pools(pools, inputs, rows, call.tensors))
+        if pools
+        else _take_states(inputs, rows, call.tensors)
+        for inputs, call in zip(directions, calls, strict=True)
+    ]
     if for_backward:
-        results[0] = results[0]._replace(saved=(*rows, *kept, *gates, *xs))
+        results[0] = results[0]._replace(saved=(*rows, *kept, *gates, *places, *xs))
     return results
 
 
-def pool_all(directions: list[Inputs], pools: frozenset[str]) -> list[Outputs]:
-    """Run the directions of a layer and return the pools of the states; see ``contract.py``."""
-    _, n_texts, _, hidden = directions[0].sizes
-    rows, units = find_rows(directions[0]), padded_size(hidden)
-    xs, source = rows_of_x(directions, rows)
-    calls, results = [], []
-    for inputs, projected in zip(directions, _project(directions, xs), strict=True):
-        fields = {"pooled": 1, "out": torch.empty(2, n_texts, units)}
-        if "max" in pools:
-            fields["greatest"] = torch.full((n_texts, units), -torch.inf)
-        if "mean" in pools:
-            fields |= {name: torch.zeros(n_texts, units) for name in ("sum", "lost")}
-        calls.append(_prepare(inputs, rows, source, projected, **fields))
-    _run(library().sklstm_forward, calls, _n_threads(directions, rows))
-    for inputs, call in zip(directions, calls, strict=True):
-        found = {}
-        if "last" in pools:
-            token = torch.zeros_like(rows.lengths) if inputs.reverse else rows.lengths - 1
-            found["last"] = call.tensors["out"][token % 2, torch.arange(n_texts)]
-        if "max" in pools:
-            found["max"] = call.tensors["greatest"]
-        if "mean" in pools:
-            found["mean"] = call.tensors["sum"] / rows.lengths.unsqueeze(1)
-        results.append({name: unpadded(pool, hidden) for name, pool in found.items()})
-    return [Outputs(None, None, pools=own) for own in results]
+def _take_states(inputs: Inputs, rows: Rows, tensors: dict[str, Tensor]) -> Outputs:
+    """Return the states of a direction that has run."""
+    out, c_last, (_, end) = tensors["out"], tensors["c_last"], rows.ends(inputs)
+    if "c" in tensors:
+        c_last = tensors["c"][end]
+    states = (out, out.flatten(0, 1)[rows.place[end]], c_last)
+    return Outputs(*(unpadded(state, inputs.sizes[3]) for state in states))
 
 
 def _prepare(inputs, rows, source, projected, **fields) -> "_Call":
@@ -227,26 +215,29 @@ def tabulate(inputs: Inputs) -> Tensor:
 def backward_all(
     directions: list[Inputs],
     saved: tuple[Tensor, ...],
-    grads: list[tuple[Tensor | None, ...]],  # of h (T, B, H), h_last, c_last (B, H), by direction
+    grads: list[dict[str, Tensor | None]],  # of a direction's outputs, by name
     need_grad_x: list[bool],
 ) -> list[tuple[Tensor | None, ...]]:
     """Return the gradients of ``DIFFERENTIABLE`` of each direction; see ``contract.py``."""
     n = len(directions)
     rows, saved = Rows(*saved[: len(Rows._fields)]), saved[len(Rows._fields) :]
-    kept, gates, xs = saved[: 2 * n], saved[2 * n : 3 * n], saved[3 * n :]
+    kept, gates, rest = saved[: 2 * n], saved[2 * n : 3 * n], saved[3 * n :]
+    places, xs = (rest[:n], rest[n:]) if "max" in grads[0] else ((None,) * n, rest)
     hidden, units = directions[0].weight_hh.shape[1], kept[0].shape[1]
     n_texts = len(rows.first)
     d = _split(_empty_gates(len(rows.place), units, directions), n)
     n_threads = _n_threads(directions, rows)  # once: another thread may change it meanwhile
     calls = []
-    for number, (inputs, (grad_h, *grad_last)) in enumerate(zip(directions, grads, strict=True)):
-        if grad_h is None:
-            grad_h = d[number].new_zeros(1, 1, hidden).expand(directions[0].sizes[0], n_texts, -1)
-        if hidden % UNITS != 0 or grad_h.stride(-1) != 1:  # otherwise it is read by its strides
-            grad_h = padded(grad_h)
+    for number, (inputs, own) in enumerate(zip(directions, grads, strict=True)):
+        fields = {}
+        if (grad_h := own.get("h")) is not None:
+            if hidden % UNITS != 0 or grad_h.stride(-1) != 1:  # otherwise it is read by its strides
+                grad_h = padded(grad_h)
+            fields = {"grad": grad_h, "grad_step": grad_h.stride(0), "grad_text": grad_h.stride(1)}
+        fields |= share_gradients(own, rows, places[number])
         dh, dc = (
             d[number].new_zeros(n_texts, units) if grad is None else padded(grad).clone()
-            for grad in grad_last
+            for grad in (own.get("h_last", own.get("last")), own.get("c_last"))
         )
         call = _Call(
             inputs,
@@ -257,14 +248,12 @@ def backward_all(
             gates=gates[number],
             gates_row=gates[number].stride(0),
             c=kept[2 * number],
-            grad=grad_h,
-            grad_step=grad_h.stride(0),
-            grad_text=grad_h.stride(1),
             dh=dh,
             dc=dc,
             d=d[number],
             d_row=d[number].stride(0),
             grad_bias=torch.zeros(n_threads, 4 * units),
+            **fields,
         )
         call.pack(inputs)
         calls.append(call)

@@ -69,13 +69,19 @@ typedef struct {
     const float *h_before[ROWS], *projected[ROWS], *c_before[ROWS], *mask[ROWS];
     float *gates[ROWS], *c[ROWS], *h_next[ROWS], *out[ROWS];
     int64_t text[ROWS], unit[ROWS];
+    int32_t token[ROWS];
 } NAME(Places);
 
 /* The maximum and the sum of the states of a text, with those of one step more. */
-INLINE void NAME(take_into_pools)(const Layer *layer, int64_t place, V h) {
+INLINE void NAME(take_into_pools)(const Layer *layer, int64_t place, int32_t token, V h) {
     if (layer->greatest) {
-        /* With NaN in the second place it is the result, and all states after it are NaN as well. */
         V *greatest = (V *)(layer->greatest + place);
+        if (layer->where) { /* of equal states the one that is read first */
+            I *where = (I *)(layer->where + place);
+            const I more = (I)(h > *greatest) | (I)(h != h);
+            *where = (*where & ~more) | (((I){0} + token) & more);
+        }
+        /* With NaN in the second place it is the result, and all states after it are NaN as well. */
         *greatest = NAME(greater)(*greatest, h);
     }
     if (layer->sum) { /* by Kahan: in a long text the rounding of a plain sum adds up */
@@ -110,7 +116,8 @@ INLINE void NAME(finish)(const int rows, const Layer *layer, V sum[ROWS][4],
         const int64_t unit = at->unit[row];
         V h = sum[row][3] * c[row];
         NAME(store)(at->out[row] + unit, h);
-        if (layer->pooled) NAME(take_into_pools)(layer, at->text[row] * hidden + unit, h);
+        if (layer->pooled)
+            NAME(take_into_pools)(layer, at->text[row] * hidden + unit, at->token[row], h);
         if (!at->h_next[row]) continue;
         if (at->mask[row]) h *= NAME(load)(at->mask[row] + unit);
         NAME(store)(at->h_next[row] + unit, h);
@@ -208,6 +215,7 @@ INLINE void NAME(find_places)(const Layer *layer, int64_t text, int64_t step, in
     at->projected[row] = layer->projected + source * layer->projected_row;
     at->gates[row] = layer->gates ? layer->gates + here.row * layer->gates_row : 0;
     at->text[row] = text;
+    at->token[row] = here.token;
     at->unit[row] = unit;
     at->out[row] = out_of(layer, text, here.token);
     at->h_next[row] = layer->h_in && step + 1 < layer->lengths[text]
@@ -261,7 +269,11 @@ static void NAME(gates_backward)(const Layer *layer, int64_t text, int64_t step,
     const float *gates = layer->gates + here.row * layer->gates_row;
     const float *c_new = layer->c + here.row * hidden;
     const float *c_before = step ? layer->c + here.row_before * hidden : layer->c0 + text * hidden;
-    const float *grad = layer->grad + here.token * layer->grad_step + text * layer->grad_text;
+    const float *grad = layer->grad
+        ? layer->grad + here.token * layer->grad_step + text * layer->grad_text : 0;
+    const float *grad_mean = layer->grad_mean ? layer->grad_mean + text * hidden : 0;
+    const float *grad_max = layer->grad_max ? layer->grad_max + text * hidden : 0;
+    const int32_t *where = layer->where ? layer->where + text * hidden : 0;
     float *d = layer->d + here.row * layer->d_row;
     const float *dh_later = layer->dh + text * hidden;
     float *dc_later = layer->dc + text * hidden;
@@ -269,7 +281,11 @@ static void NAME(gates_backward)(const Layer *layer, int64_t text, int64_t step,
         const V i = NAME(load)(gates + u), f = NAME(load)(gates + hidden + u);
         const V g = NAME(load)(gates + 2 * hidden + u), o = NAME(load)(gates + 3 * hidden + u);
         const V tanh_c = NAME(tangent)(NAME(load)(c_new + u));
-        const V dh = NAME(load)(dh_later + u) + NAME(load)(grad + u);
+        V dh = NAME(load)(dh_later + u);
+        if (grad) dh += NAME(load)(grad + u);
+        if (grad_mean) dh += NAME(load)(grad_mean + u);
+        if (grad_max)
+            dh += (V)((I)NAME(load)(grad_max + u) & (I)(*(const I *)(where + u) == (int32_t)here.token));
         const V dc = NAME(load)(dc_later + u) + dh * o * (1.0f - tanh_c * tanh_c);
         const V of_gate[4] = {
             dc * g * i * (1.0f - i),

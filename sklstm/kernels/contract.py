@@ -64,14 +64,14 @@ and these constants:
     whether it runs the directions of a layer in one call. If True, the backend has
     ``forward_all(directions, for_backward)`` and ``backward_all(directions, saved, grads,
     need_grad_x)``, which take and return lists with one item a direction. The first ``Outputs`` has
-    what all directions saved. A gradient that autograd does not have is None.
+    what all directions saved. ``grads`` are by the names of the outputs, "h", "h_last" and
+    "c_last"; a gradient that autograd does not have is None.
 
 ``POOLS``
     the pools that it can take of the states of a text while it computes them, so that they need no
     memory: of "max" and "mean", over the text's steps, and "last", the state after its last step in
-    the direction of reading. If there are any, the backend has ``pool_all(directions, pools)``,
-    which returns ``Outputs`` for each direction that have only ``pools``. It is asked only where no
-    backward follows.
+    the direction of reading. If there are any, ``forward_all`` takes them as a further argument,
+    and then returns ``Outputs`` that have only ``pools``, whose names ``grads`` has.
 
 ``CAN_BE_EXPORTED``
     whether torch.export can trace it: as one operator of torch, or as plain steps.

@@ -45,7 +45,7 @@ def lstm_layer(
     """Run the directions of one layer; return the outputs of each.
 
     With ``pools`` the outputs have only these where the backend can take them all while it computes
-    the states and no gradient is recorded. Otherwise they have the states, for the caller to pool.
+    the states. Otherwise they have the states, for the caller to pool.
 
     Raises
     ------

@@ -6,7 +6,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 #: That of ``compiled.c``, whose library must have it.
-VERSION = 3
+VERSION = 4
 
 _INTEGER, _POINTER = ctypes.c_int64, ctypes.c_void_p
 
@@ -40,12 +40,15 @@ class Layer(ctypes.Structure):
         ("out_text", _INTEGER),
         ("pooled", _INTEGER),
         ("greatest", _POINTER),
+        ("where", _POINTER),
         ("sum", _POINTER),
         ("lost", _POINTER),
         ("c_last", _POINTER),
         ("grad", _POINTER),
         ("grad_step", _INTEGER),
         ("grad_text", _INTEGER),
+        ("grad_mean", _POINTER),
+        ("grad_max", _POINTER),
         ("dh", _POINTER),
         ("dc", _POINTER),
         ("d", _POINTER),

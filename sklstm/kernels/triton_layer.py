@@ -131,7 +131,7 @@ def backward(
     need_grad_x: bool,
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of ``DIFFERENTIABLE``."""
-    grads = [(grad_h, grad_h_last, grad_c_last)]
+    grads = [{"h": grad_h, "h_last": grad_h_last, "c_last": grad_c_last}]
     return backward_all([inputs], saved, grads, [need_grad_x])[0]
 
 
@@ -173,7 +173,7 @@ def forward_all(directions: list[Inputs], for_backward: bool) -> list[Outputs]:
 def backward_all(
     directions: list[Inputs],
     saved: tuple[Tensor, ...],  # by ``forward_all``
-    grads: list[tuple[Tensor | None, ...]],  # of h (T, B, H), h_last, c_last (B, H), by direction
+    grads: list[dict[str, Tensor | None]],  # of h (T, B, H), h_last, c_last (B, H), by direction
     need_grad_x: list[bool],
 ) -> list[tuple[Tensor | None, ...]]:
     """Return the gradients of ``DIFFERENTIABLE`` of each direction.
@@ -184,7 +184,7 @@ def backward_all(
     gates, cells, h_in, *of_norms = saved
     units, scales, *projections = of_norms or (None, None)
     incoming = {"gates": gates, "cells": cells, "units": units, "scales": scales}
-    found = _recurrence_backward(directions, incoming, grads)
+    found = _recurrence_backward(directions, incoming, [tuple(own.values()) for own in grads])
     n_rows = len(inputs.bias)
     grad_gates = found["grad_gates"].view(-1, n, n_rows)
     d_recurrent = grad_gates if units is None else found["grad_recurrent"].view(-1, n, n_rows)

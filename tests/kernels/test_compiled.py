@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sklstm.kernels import compiled
+from sklstm.kernels.contract import DIFFERENTIABLE
 from sklstm.kernels.dispatch import BACKENDS, lstm_layer
 from sklstm.kernels.memory import reused_memory
 from sklstm.kernels.rows import find_rows
@@ -180,15 +181,15 @@ def test_inputs_read_by_index(backend, n_directions):
 ALL_POOLS = frozenset({"last", "max", "mean"})
 
 
-def pools_of(inputs, states):
+def pools_of(inputs, states, max_of_each=lambda states: states.amax(dim=0)):
     """Return the pools of states (T, B, H) by name, from their definition."""
     n_steps, n_texts = states.shape[:2]
     lengths = torch.full((n_texts,), n_steps) if inputs.lengths is None else inputs.lengths
     each = [states[:length, text] for text, length in enumerate(lengths)]
     return {
         "last": torch.stack([own[0] if inputs.reverse else own[-1] for own in each]),
-        "max": torch.stack([own.amax(dim=0) for own in each]),
-        "mean": torch.stack([own.double().mean(dim=0) for own in each]).float(),
+        "max": torch.stack([max_of_each(own) for own in each]),
+        "mean": torch.stack([own.double().mean(dim=0) for own in each]).to(states.dtype),
     }
 
 
@@ -197,7 +198,11 @@ def run_pools(directions, pools=ALL_POOLS, backend="compiled"):
 
 
 def both_directions(case, *, indexed):
-    one = by_index(case) if indexed else make_inputs(case, "lstm", torch.float32)
+    return and_back(by_index(case) if indexed else make_inputs(case, "lstm", torch.float32))
+
+
+def and_back(one):
+    """Return a direction and another one, which shares all but one tensor with it."""
     return [one, one._replace(weight_hh=one.weight_hh.flip(0), reverse=not one.reverse)]
 
 
@@ -238,6 +243,65 @@ def test_pools_are_those_of_the_states(instructions, case, n_threads, indexed, m
         torch.testing.assert_close(result.pools["mean"], expected["mean"], rtol=0, atol=1e-6)
 
 
+def pools_and_gradients(directions, pools, backend):
+    """Return all pools, and the gradients of a fixed random sum of them."""
+    taken = []
+    for inputs, result in zip(directions, run_pools(directions, pools, backend), strict=True):
+        assert (result.pools is None) == (backend == "reference")
+        found = pools_of(inputs, result.h, max_of_each=first_max) if backend == "reference" else {}
+        taken += [(found or result.pools)[name] for name in sorted(pools)]
+    generator = torch.Generator().manual_seed(1)
+    total = 0.0
+    for pool in taken:
+        weight = torch.randn(pool.shape, generator=generator, dtype=torch.float64)
+        total = total + (pool * weight.to(pool.dtype)).sum()
+    leaves = {
+        f"{name} {k}": getattr(inputs, name)
+        for k, inputs in enumerate(directions)
+        for name in DIFFERENTIABLE
+        if getattr(inputs, name) is not None
+    }
+    gradients = torch.autograd.grad(total, list(leaves.values()))
+    results = {str(k): pool.detach() for k, pool in enumerate(taken)}
+    return results | dict(zip(leaves, gradients, strict=True))
+
+
+def first_max(states):
+    """Return the maximum over the first axis, whose gradient goes to one state."""
+    return states.max(dim=0).values
+
+
+@pytest.mark.parametrize("pools", [ALL_POOLS, frozenset({"max"}), frozenset({"mean"})], ids=sorted)
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("indexed", [False, True])
+# The maximum of saturated states is in many places.
+@pytest.mark.parametrize("case", [name for name in POOLED if name != "saturated"])
+@pytest.mark.parametrize("instructions", INSTRUCTIONS)
+def test_gradients_of_pools(instructions, case, indexed, n_threads, pools, monkeypatch):
+    monkeypatch.setattr(compiled, "instructions", lambda: instructions)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+    monkeypatch.setattr(compiled, "MIN_WORK", 0)
+    directions = both_directions(POOLED[case], indexed=indexed)
+    actual = pools_and_gradients(directions, pools, "compiled")
+    double = and_back(in_double(directions[0]))
+    expected = pools_and_gradients(double, pools, "reference")
+    assert_same(actual, expected, torch.float32)
+
+
+def test_the_gradient_of_equal_maxima_goes_to_the_one_that_is_read_first():
+    inputs = make_inputs(Case(4, 1, 2, 16), "lstm", torch.float32)
+    # Without the forget gate every state is sigmoid(o) * tanh(sigmoid(i) * tanh(g)).
+    bias = inputs.bias.detach().index_fill(0, torch.arange(16, 32), -1e4)
+    for reverse in (False, True):
+        x = torch.ones_like(inputs.x).requires_grad_()
+        equal = {"x": x, "weight_hh": torch.zeros_like(inputs.weight_hh), "bias": bias}
+        own = inputs._replace(**equal, reverse=reverse)
+        pool = run_pools([own], frozenset({"max"}))[0].pools["max"]
+        (grad,) = torch.autograd.grad(pool.sum(), x)
+        (step,) = grad.abs().sum(dim=(1, 2)).nonzero()[:, 0]
+        assert step == (3 if reverse else 0)
+
+
 @pytest.mark.parametrize("pools", [["max"], ["mean"], ["last"], ["last", "mean"]], ids=str)
 def test_only_the_pools_that_are_asked_for(pools):
     pools = set(pools)
@@ -251,7 +315,6 @@ def test_only_the_pools_that_are_asked_for(pools):
 
 def test_the_states_come_where_pools_cannot_be_taken():
     directions = both_directions(POOLED["H=3"], indexed=False)
-    assert all(result.pools is None for result in run_pools(directions))  # with gradients
     with torch.no_grad():
         expected = run_pools(directions, frozenset())
         for given in (

@@ -121,7 +121,7 @@ def test_gradcheck(backend, cell, case):
     bare = (inputs._replace(**dict.fromkeys(DIFFERENTIABLE)),)
 
     def run(*tensors):
-        h, h_last, c_last = LSTMLayer.apply(backend, bare, *tensors)
+        h, h_last, c_last = LSTMLayer.apply(backend, bare, frozenset(), *tensors)
         if case.lengths is not None:  # what stands in the padding means nothing
             step = torch.arange(case.n_steps).view(-1, 1, 1)
             h = torch.where(step < inputs.lengths.unsqueeze(1), h, 0.0)

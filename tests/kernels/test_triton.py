@@ -125,7 +125,7 @@ def kernels_and_arguments(cell, dtype, hidden, precision, capability, monkeypatc
     inputs += [inputs[0]._replace(reverse=True)] if cell in ("coupled", "peephole") else []
     with torch.no_grad():
         outputs = triton_layer.forward_all(inputs, for_backward=True)
-        grads = [tuple(own[:3]) for own in outputs]
+        grads = [{"h": own.h, "h_last": own.h_last, "c_last": own.c_last} for own in outputs]
         triton_layer.backward_all(inputs, outputs[0].saved, grads, [True] * len(inputs))
     return caught
 

@@ -10,12 +10,13 @@ from tests.builders import IDS, LENGTHS, build_network
 
 
 def dtypes_seen(network):
-    """Return the dtypes of the states of the LSTM's kernels in one call, and the outputs."""
+    """Return the dtypes of what the LSTM's kernels return in one call, and the outputs."""
     seen, run = [], lstm.lstm_layer
 
     def spy(directions, **kwargs):
         outputs = run(directions, **kwargs)
-        seen.append(outputs[0].h.dtype)
+        states, pools = outputs[0].h, outputs[0].pools
+        seen.extend(x.dtype for x in ([states] if pools is None else pools.values()))
         return outputs
 
     with pytest.MonkeyPatch.context() as patch:

@@ -70,17 +70,32 @@ def test_sentences_are_read_separately_and_their_outputs_merged(changes):
     ],
     ids=str,
 )
-def test_prediction_pools_in_the_pass_and_training_does_not(changes, monkeypatch):
-    network, pooled = build(backend="compiled", **changes), []
-    pool_all = compiled.pool_all
-    monkeypatch.setattr(compiled, "pool_all", lambda *args: pooled.append(1) or pool_all(*args))
-    ids = mark(LONG_IDS) if "read_by" in changes else LONG_IDS
-    expected = network.pool(ids, LONG_LENGTHS)
-    assert not pooled
+def test_pools_are_taken_in_the_pass(changes, monkeypatch):
+    """In training and in prediction, with the gradients that the states would give."""
+    network = build(backend="compiled", **changes)
+    ids, taken = mark(LONG_IDS) if "read_by" in changes else LONG_IDS, []
+    take_pools = compiled.take_pools
+    monkeypatch.setattr(compiled, "take_pools", lambda *args: taken.append(1) or take_pools(*args))
+
+    def train():
+        network.zero_grad()
+        pooled = network.pool(ids, LONG_LENGTHS)
+        (pooled * torch.linspace(-1, 1, pooled.shape[1])).sum().backward()
+        return pooled.detach(), [p.grad for p in network.parameters() if p.grad is not None]
+
+    pooled, gradients = train()
+    assert taken
     with torch.no_grad():
-        actual = network.pool(ids, LONG_LENGTHS)
-    assert pooled
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
+        predicted = network.pool(ids, LONG_LENGTHS)
+    taken.clear()
+    monkeypatch.setattr(compiled, "POOLS", frozenset())
+    expected, expected_gradients = train()
+    assert not taken
+    torch.testing.assert_close(pooled, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(predicted, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        [g.to_dense() for g in gradients], [g.to_dense() for g in expected_gradients]
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,7 +109,7 @@ def test_prediction_pools_in_the_pass_and_training_does_not(changes, monkeypatch
     ids=str,
 )
 def test_what_needs_all_states_gets_them_in_prediction_too(changes, monkeypatch):
-    monkeypatch.setattr(compiled, "pool_all", None)
+    monkeypatch.setattr(compiled, "take_pools", None)
     network = build(**({"pooling": ("max",)} | changes))
     expected = network.pool(LONG_IDS, LONG_LENGTHS)
     with torch.no_grad():
