@@ -86,7 +86,8 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
         Share of the pooled representation, and of the states between layers, set to 0 while
         training.
     embedding_dropout : float, default=0.3
-        Share of the embedding columns set to 0 while training, the same for all tokens of a text.
+        Share of the numbers in the embeddings set to 0 while training, the same for equal tokens of
+        a batch.
     word_dropout : float, default=0.1
         Share of the tokens read as unknown while training.
     input_dropout : float, default=0.0

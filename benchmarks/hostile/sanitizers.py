@@ -1,8 +1,9 @@
 """The compiled LSTM under AddressSanitizer and UndefinedBehaviorSanitizer, on random shapes.
 
-Forward, backward and the pools of each shape are compared with the definition in float64. Then
-one batch runs with its rows more than 2^31 numbers apart in every tensor: these are mapped, and
-only the pages that are read or written take memory. Needs gcc with its sanitizers.
+Forward and backward of each shape, with all states and with pools of them, are compared with the
+definition in float64. Then one batch runs with its rows more than 2^31 numbers apart in every
+tensor: these are mapped, and only the pages that are read or written take memory. Needs gcc with
+its sanitizers.
 
 python benchmarks/hostile/sanitizers.py --json benchmarks/results/sanitizers.json
 """
@@ -155,8 +156,11 @@ def try_shape(rng) -> tuple[dict, float]:
     ours = compute(directions, weights, "compiled")
     double = [_map(inputs, torch.Tensor.double) for inputs in directions]
     theirs = compute(double, [weight.double() for weight in weights], "reference")
-    ours += pool(directions, "compiled")
-    theirs += pool(double, "reference")
+    places = find_places(directions)
+    weights = [[draw(n_texts, hidden) for _ in POOLS] for _ in directions]
+    ours += pool(directions, "compiled", weights, places)
+    weights = [[weight.double() for weight in own] for own in weights]
+    theirs += pool(double, "reference", weights, places)
     difference = max(
         float((a.double() - b).abs().max() / b.abs().max().clamp(min=1.0))
         for a, b in zip(ours, theirs, strict=True)
@@ -164,26 +168,62 @@ def try_shape(rng) -> tuple[dict, float]:
     return shape, difference
 
 
-def pool(directions, backend) -> list[torch.Tensor]:
-    """Return the pools of the states of each direction: in the pass where the backend can do it."""
-    with torch.no_grad():
-        results = lstm_layer(
-            directions, backend=backend, need_last=backend == "reference", pools=POOLS
-        )
-    found = []
-    for inputs, result in zip(directions, results, strict=True):
+def pool(directions, backend, weights, places) -> list[torch.Tensor]:
+    """Return the pools of the states of each direction, and all gradients.
+
+    The compiled backend takes the pools in the pass. A maximum of the definition is the state at
+    the place that is given, since two states can be equal in float32.
+    """
+    given, leaves = with_leaves(directions)
+    needs_last = backend == "reference"
+    results = lstm_layer(given, backend=backend, need_last=needs_last, pools=POOLS)
+    loss, found = 0.0, []
+    for inputs, result, weight, place in zip(given, results, weights, places, strict=True):
         pools = result.pools
         if pools is None:
-            n_steps, n_texts = result.h.shape[:2]
-            lengths = torch.full((n_texts,), n_steps) if inputs.lengths is None else inputs.lengths
-            each = [result.h[:length, text] for text, length in enumerate(lengths)]
+            live = find_live(inputs, result.h)
             pools = {
                 "last": result.h_last,
-                "max": torch.stack([own.amax(dim=0) for own in each]),
-                "mean": torch.stack([own.mean(dim=0) for own in each]),
+                "max": result.h.gather(0, place)[0],
+                "mean": (result.h * live).sum(0) / live.sum(0),
             }
-        found += [pools[name] for name in sorted(POOLS)]
-    return found
+        for name, own in zip(sorted(POOLS), weight, strict=True):
+            loss = loss + (pools[name] * own).sum()
+            found.append(pools[name].detach())
+    loss.backward()
+    return found + [leaf.grad for leaf in leaves]
+
+
+@torch.no_grad()
+def find_places(directions) -> list[torch.Tensor]:
+    """Return the place of each maximum, (1, B, H), the one that is read first of equal ones."""
+    places = []
+    results = lstm_layer(directions, backend="compiled", need_last=False)
+    for inputs, result in zip(directions, results, strict=True):
+        states = torch.where(find_live(inputs, result.h) > 0, result.h, -torch.inf)
+        states = states.numpy()[::-1] if inputs.reverse else states.numpy()
+        place = torch.from_numpy(states.argmax(axis=0)[None])
+        places.append(len(states) - 1 - place if inputs.reverse else place)
+    return places
+
+
+def find_live(inputs, states) -> torch.Tensor:
+    """Return 1 for each token and 0 for padding, (T, B, 1)."""
+    if inputs.lengths is None:
+        return torch.ones(*states.shape[:2], 1, dtype=states.dtype)
+    live = torch.arange(len(states)).unsqueeze(1) < inputs.lengths
+    return live.unsqueeze(2).to(states.dtype)
+
+
+def with_leaves(directions) -> tuple[list[Inputs], list[torch.Tensor]]:
+    """Return the inputs, which share their x, with tensors that get gradients, and these."""
+    x = directions[0].x.clone().requires_grad_()
+    leaves = [
+        {name: getattr(inputs, name).clone().requires_grad_() for name in OF_A_DIRECTION}
+        for inputs in directions
+    ]
+    given = [inputs._replace(x=x, **own) for inputs, own in zip(directions, leaves, strict=True)]
+    return given, [x, *(leaf for own in leaves for leaf in own.values())]
 
 
 def _map(inputs, function):
@@ -197,23 +237,15 @@ def _map(inputs, function):
 
 def compute(directions, weights, backend) -> list[torch.Tensor]:
     """Return the outputs of the directions, without the padding, and all gradients."""
-    x = directions[0].x.clone().requires_grad_()
-    leaves = [
-        {name: getattr(inputs, name).clone().requires_grad_() for name in OF_A_DIRECTION}
-        for inputs in directions
-    ]
-    given = [inputs._replace(x=x, **own) for inputs, own in zip(directions, leaves, strict=True)]
+    given, leaves = with_leaves(directions)
     loss, outputs = 0.0, []
     results = lstm_layer(given, backend=backend, need_last=True)
     for inputs, result, weight in zip(given, results, weights, strict=True):
-        h = result.h
-        if inputs.lengths is not None:
-            live = torch.arange(len(h)).unsqueeze(1) < inputs.lengths
-            h = torch.where(live.unsqueeze(2), h, 0.0)
+        h = result.h * find_live(inputs, result.h)
         loss = loss + (h * weight).sum() + result.h_last.sum() - result.c_last.square().sum()
         outputs += [h.detach(), result.h_last.detach(), result.c_last.detach()]
     loss.backward()
-    return [*outputs, x.grad, *(leaf.grad for own in leaves for leaf in own.values())]
+    return outputs + [leaf.grad for leaf in leaves]
 
 
 def try_far_apart(instructions: int) -> bool:

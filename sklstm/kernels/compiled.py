@@ -334,6 +334,8 @@ def _project_backward(
         inputs, hidden = group[0], group[0].weight_hh.shape[1]
         if inputs.index is not None:  # equal inputs get the sum of their gradients
             source = inputs.index.flatten()[rows.place]
+            # Of rows that lie apart, index_add_ adds each by a call of its own.
+            of_gates = of_gates.contiguous()
             of_gates = torch.zeros(len(x), of_gates.shape[1]).index_add_(0, source, of_gates)
         of_weights = (of_gates.t() @ x).chunk(len(group))
         grads = [{"weight_ih": unpadded_gates(own, hidden)} for own in of_weights]

@@ -49,7 +49,7 @@ class NetworkSettings:
     dropout : float
         Share of the pooled representation, and of the states between layers, to drop.
     embedding_dropout : float
-        Share of the embedding's columns to drop, the same at all steps of a text.
+        Share of the numbers in the embeddings to drop, the same for equal tokens of a batch.
     word_dropout : float
         Share of the tokens to replace by the unknown one.
     input_dropout, recurrent_dropout, weight_dropout, zoneout : float

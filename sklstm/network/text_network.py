@@ -92,17 +92,26 @@ class LSTMTextNetwork(Encoder):
         ids: Tensor,  # (T, B)
         prepared: Prepared | None = None,  # of ids that these are among
     ) -> Embedded:
-        """Return the embeddings, after the dropouts of words and of columns."""
+        """Return the embeddings, after the dropouts of words and of numbers."""
         settings, ids = self.settings, self._without_marks(ids)
         if self.training and settings.word_dropout > 0:
             dropped = self.mask(self.embedding.weight, ids.shape, settings.word_dropout) == 0
             ids = torch.where(dropped & (ids != PADDING), UNKNOWN, ids)
         embedded = self._look_up(ids, prepared)
         if self.training and settings.embedding_dropout > 0:
-            vectors = embedded.each()
-            mask = self.mask(vectors, vectors.shape[1:], settings.embedding_dropout)
-            embedded = Embedded(vectors * mask)
+            mask = self._mask_numbers(ids, embedded, settings.embedding_dropout)
+            embedded = embedded._replace(vectors=embedded.vectors * mask)
         return embedded
+
+    def _mask_numbers(self, ids, embedded, p):
+        """Return a mask for the vectors in which equal tokens of a batch lose the same numbers.
+
+        So they stay equal, and their products with the weights are computed once.
+        """
+        if embedded.index is not None:
+            return self.mask(embedded.vectors, embedded.vectors.shape, p)
+        mask = self.mask(self.embedding.weight, self.embedding.weight.shape, p)
+        return nn.functional.embedding(ids, mask)
 
     def read(
         self,

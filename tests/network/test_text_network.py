@@ -5,7 +5,10 @@ import torch
 
 from sklstm.kernels import compiled
 from sklstm.network import text_network as network_module
+from sklstm.network.encoder import Embedded
 from sklstm.network.pooling import POOLINGS
+from sklstm.network.text_network import LSTMTextNetwork
+from sklstm.text.special_tokens import PADDING
 from tests.builders import DROPOUTS, IDS, LENGTHS, LONG_IDS, LONG_LENGTHS, SENTENCES, mark
 from tests.builders import build_network as build
 
@@ -159,14 +162,23 @@ def test_dropout_acts_while_training_only(kind):
     assert torch.equal(network(IDS, LENGTHS), network(IDS, LENGTHS))
 
 
-def test_embedding_dropout_is_the_same_for_all_tokens_of_a_text():
-    network = build(embedding_dropout=0.5, pooling=("embedding_mean",))
-    seen = []
-    network.lstm.states_or_pools = lambda x, *_, pools: seen.append(x) or (torch.zeros(5, 3, 8), {})
-    network.pool(IDS, LENGTHS)
-    ratio = seen[0][:4, 0] / network.embedding.weight[IDS[:4, 0].long()]
-    torch.testing.assert_close(ratio, ratio[:1].expand(4, -1))
-    assert set(ratio.unique().round().tolist()) <= {0.0, 2.0}
+@pytest.mark.parametrize("finds_equal", [True, False], ids=["equal once", "as on a card"])
+def test_embedding_dropout_is_the_same_for_equal_tokens_of_a_batch(finds_equal, monkeypatch):
+    network = build(embedding_dropout=0.5)
+    if not finds_equal:
+        look_up = LSTMTextNetwork._look_up
+        monkeypatch.setattr(
+            network, "_look_up", lambda *args: Embedded(look_up(network, *args).each())
+        )
+    embedded = network.embed(LONG_IDS)
+    assert (embedded.index is not None) == finds_equal
+    ids, masks = LONG_IDS.flatten().long(), {}
+    ratios = embedded.each().flatten(0, 1) / network.embedding.weight[ids]
+    for number, ratio in zip(ids.tolist(), ratios, strict=True):
+        if number != PADDING:
+            assert set(ratio.detach().round().tolist()) <= {0.0, 2.0}
+            torch.testing.assert_close(ratio, masks.setdefault(number, ratio))
+    assert len({tuple(mask.tolist()) for mask in masks.values()}) > len(masks) / 2
 
 
 def test_word_dropout_leaves_padding_unchanged():
