@@ -100,6 +100,8 @@ def choose(options, sizes):
     for backend in options.backends:
         from_ids[f"sklstm, {backend}"] = "Ours", {"backend": backend}
         from_texts[f"sklstm, {backend}"] = "OursFromTexts", {"backend": backend}
+    from_texts["sklstm, defaults but no n-grams"] = "RecipeFromTexts", {}
+    from_texts["sklstm, defaults"] = "DefaultFromTexts", {}
     from_texts["TF-IDF + LogisticRegression"] = "TfidfLogistic", {}
     if is_installed(FASTTEXT, peers.FastText.libraries, "fasttext-wheel"):
         from_texts[FASTTEXT] = "FastText", {}

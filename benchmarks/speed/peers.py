@@ -103,11 +103,13 @@ class Ours:
 class OursFromTexts(Ours):
     """This package, from raw texts: tokens, vocabulary and a new network are part of the fit."""
 
+    settings = PLAIN
+
     def __init__(self, n_classes, backend="auto"):
         super().__init__(None, n_classes, backend)
 
     def reset(self):
-        self.classifier = make_classifier(self.backend, **PLAIN)
+        self.classifier = make_classifier(self.backend, **self.settings)
 
     def fit(self, prepared):
         self.classifier.fit(*prepared)
@@ -115,6 +117,18 @@ class OursFromTexts(Ours):
 
     def predict(self, prepared):
         return self.classifier.predict_proba(prepared[0])
+
+
+class RecipeFromTexts(OursFromTexts):
+    """The same with the classifier's defaults: dropouts, average of the weights, schedule."""
+
+    settings = {}
+
+
+class DefaultFromTexts(OursFromTexts):
+    """The same with the n-grams of the default as well."""
+
+    settings = {"blend": "ngrams"}
 
 
 class PaddedLSTM(nn.Module):

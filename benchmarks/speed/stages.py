@@ -129,13 +129,13 @@ class StageClock:
 
 def make_classifier(backend="auto", **settings):
     """Return a classifier that trains its network for one epoch, without n-grams."""
+    defaults = {"blend": None}  # the network is what is measured
     return LSTMTextClassifier(
-        blend=None,  # the network is what is measured
         max_epochs=1,
         early_stopping=False,
         random_state=0,
         backend=backend,
-        **settings,
+        **defaults | settings,
     )
 
 
