@@ -63,6 +63,8 @@ def find_missing(code):
     if "ProgressBar" in code:
         names.append("rich")
     packages = {name.split(".")[0] for name in names}
+    # What is loaded may have no spec any more.
+    packages = {name for name in packages if name not in sys.modules}
     missing = {name for name in packages if importlib.util.find_spec(name) is None}
     if "sklearn.callback" in names and importlib.util.find_spec("sklearn.callback") is None:
         missing.add("scikit-learn 1.9")
