@@ -14,6 +14,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from fresh import PeakMemory, call_in_fresh_process
@@ -72,7 +73,7 @@ def measure_fits(path, n_texts, options):
     found = {name: [] for name in versions}
     for _ in range(options.repeats):
         for name, folder in versions.items():
-            with python_path(folder):
+            with patch.dict(os.environ, PYTHONPATH=str(folder)):
                 call = partial(call_in_fresh_process, fit, folder=str(folder), settings=settings)
                 found[name].append(call(path=path, n_texts=n_texts))
     columns = {"wall, s": ".1f", "spread": ".0%", "CPU, s": ".1f", "wall": ".2f", "CPU": ".2f"}
@@ -85,22 +86,6 @@ def measure_fits(path, n_texts, options):
         ]
         table.add(name, *summarise(wall).values(), statistics.median(cpu), *ratios)
     return found
-
-
-class python_path:
-    """Import from another folder in the processes that are started meanwhile."""
-
-    def __init__(self, folder):
-        self.folder = str(folder)
-
-    def __enter__(self):
-        self.before = os.environ.get("PYTHONPATH")
-        os.environ["PYTHONPATH"] = self.folder
-
-    def __exit__(self, *_):
-        del os.environ["PYTHONPATH"]
-        if self.before is not None:
-            os.environ["PYTHONPATH"] = self.before
 
 
 def fit(*, folder, path, n_texts, settings):

@@ -284,8 +284,10 @@ static void NAME(gates_backward)(const Layer *layer, int64_t text, int64_t step,
         V dh = NAME(load)(dh_later + u);
         if (grad) dh += NAME(load)(grad + u);
         if (grad_mean) dh += NAME(load)(grad_mean + u);
-        if (grad_max)
-            dh += (V)((I)NAME(load)(grad_max + u) & (I)(*(const I *)(where + u) == (int32_t)here.token));
+        if (grad_max) {
+            const I is_here = (I)(*(const I *)(where + u) == (int32_t)here.token);
+            dh += (V)((I)NAME(load)(grad_max + u) & is_here);
+        }
         const V dc = NAME(load)(dc_later + u) + dh * o * (1.0f - tanh_c * tanh_c);
         const V of_gate[4] = {
             dc * g * i * (1.0f - i),

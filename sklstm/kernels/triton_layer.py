@@ -184,7 +184,8 @@ def backward_all(
     gates, cells, h_in, *of_norms = saved
     units, scales, *projections = of_norms or (None, None)
     incoming = {"gates": gates, "cells": cells, "units": units, "scales": scales}
-    found = _recurrence_backward(directions, incoming, [tuple(own.values()) for own in grads])
+    ordered = [(own["h"], own["h_last"], own["c_last"]) for own in grads]
+    found = _recurrence_backward(directions, incoming, ordered)
     n_rows = len(inputs.bias)
     grad_gates = found["grad_gates"].view(-1, n, n_rows)
     d_recurrent = grad_gates if units is None else found["grad_recurrent"].view(-1, n, n_rows)
