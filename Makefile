@@ -33,7 +33,7 @@ clean:                             ## what the targets above made
 # Linux alone; without its dependencies, of which none is needed for that.
 INSTALL_TRITON = $(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt triton
 
-COMPILED = setup.py sklstm/kernels/compiled.c sklstm/kernels/compiled_steps.h
+COMPILED = setup.py $(wildcard sklstm/kernels/compiled*.c sklstm/kernels/compiled*.h)
 
 # A stamp a set of extras: installed anew when the requirements change.
 $(VENV)/.base: EXTRAS :=

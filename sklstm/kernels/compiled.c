@@ -1,4 +1,4 @@
-/* The directions of an LSTM layer in float32: the recurrence, forward and backward.
+/* The directions of an LSTM layer: the recurrence, forward and backward, in float32 and bfloat16.
 
    Torch's operators cannot compute a step's product, the gates' activations and the new states in
    one go, without memory between them and without a return to Python between the steps. This file
@@ -13,12 +13,23 @@
 #include <omp.h>
 #endif
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
+#if defined(__linux__) && defined(__GNUC__) && __GNUC__ >= 12
+#define HAS_BFLOAT16 /* the compiler knows AVX-512's and AMX's instructions for it */
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
-/* One direction. */
+/* 16 bits in memory that may be read as something else, and two of them. */
+typedef uint16_t bfloat16 __attribute__((may_alias));
+typedef int32_t word __attribute__((may_alias, aligned(2)));
+
+/* One direction. Where ``is_bfloat16`` is 1 the panels, h0, projected, gates, h_in and d are of 16
+   bits, and so are ``out`` and ``grad`` unless the states are pooled. */
 typedef struct {
-    int64_t n_steps, n_texts, hidden, reverse, instructions;
+    int64_t n_steps, n_texts, hidden, reverse, instructions, is_bfloat16;
     const int64_t *lengths;   /* (B,) */
     const int64_t *order;     /* (B,) the texts from the longest on */
     const int64_t *first_row; /* (B,) the row of a text's first token; its others follow */
@@ -50,7 +61,14 @@ typedef struct {
     float *d;                 /* (N, 4H) the gradients of the gates */
     int64_t d_row;            /* the numbers from one of these rows to the next */
     float *grad_bias;         /* (n_threads, 4H) */
+    void *scratch;            /* bfloat16: (n_threads, TEXTS, 4H), at first 0; else null */
 } Layer;
+
+/* Rows to be added up: the numbers of each, a multiple of 64, and those from one to the next. */
+typedef struct {
+    int64_t width, row;
+    const void *rows;
+} Sums;
 
 /* What a text reads at a step: its token and the one before it, in the direction of reading, and
    the rows of the token and of those read before and after it. */
@@ -82,8 +100,23 @@ static void clear_padding(const Layer *layer, int64_t thread, int64_t n_threads)
     if (layer->pooled) return;
     for (int64_t text = thread; text < layer->n_texts; text += n_threads)
         for (int64_t token = layer->lengths[text]; token < layer->n_steps; token++)
-            memset(out_of(layer, text, token), 0, layer->hidden * sizeof(float));
+            if (layer->is_bfloat16)
+                memset((bfloat16 *)layer->out + token * layer->out_step + text * layer->out_text, 0,
+                       layer->hidden * sizeof(bfloat16));
+            else
+                memset(out_of(layer, text, token), 0, layer->hidden * sizeof(float));
 }
+
+/* Of products in bfloat16; library.py has TEXTS. */
+#define TEXTS 32
+#define SIDE 16
+
+/* How many tiles hold so many rows of weights. */
+static inline int64_t tiles_of(int64_t rows) { return (rows + 2 * SIDE - 1) / (2 * SIDE); }
+
+#define V NAME(vector)
+#define I NAME(whole)
+#define INLINE static inline __attribute__((always_inline))
 
 #if defined(__x86_64__)
 #pragma GCC push_options
@@ -92,6 +125,32 @@ static void clear_padding(const Layer *layer, int64_t thread, int64_t n_threads)
 #define WIDTH 16
 #define ROWS 6
 #include "compiled_steps.h"
+#if defined(HAS_BFLOAT16)
+#pragma GCC target("avx512bf16")
+#define SHORT(x) avx512_bfloat16_##x
+#define DOT
+static void SHORT(begin)(void) {}
+static void SHORT(end)(void) {}
+#include "compiled_bfloat16.h"
+#undef DOT
+#undef SHORT
+#pragma GCC target("amx-tile,amx-bf16")
+#define SHORT(x) amx_##x
+#define TILES
+/* Each of the eight tiles has 16 rows of 64 bytes. */
+static void SHORT(begin)(void) {
+    struct { uint8_t palette, zero[15]; uint16_t bytes[16]; uint8_t rows[16]; } tiles = {1, {0}, {0}, {0}};
+    for (int tile = 0; tile < 8; tile++) tiles.bytes[tile] = 64, tiles.rows[tile] = 16;
+    _tile_loadconfig(&tiles);
+}
+static void SHORT(end)(void) { _tile_release(); }
+#include "compiled_bfloat16.h"
+#undef TILES
+#undef SHORT
+#endif
+#undef NAME
+#undef WIDTH
+#undef ROWS
 #pragma GCC pop_options
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
@@ -99,6 +158,9 @@ static void clear_padding(const Layer *layer, int64_t thread, int64_t n_threads)
 #define WIDTH 8
 #define ROWS 3
 #include "compiled_steps.h"
+#undef NAME
+#undef WIDTH
+#undef ROWS
 #pragma GCC pop_options
 #endif
 
@@ -110,32 +172,68 @@ static void clear_padding(const Layer *layer, int64_t thread, int64_t n_threads)
 #define ROWS 3
 #endif
 #include "compiled_steps.h"
+#define SHORT(x) plain_bfloat16_##x
+static void SHORT(begin)(void) {}
+static void SHORT(end)(void) {}
+#include "compiled_bfloat16.h"
 
 typedef void (*Steps)(const Layer *, int64_t thread, int64_t n_threads);
 typedef struct {
     Steps forward, backward;
-    void (*pack)(const Layer *, const float *);
+    void (*pack)(const Layer *, const void *);
+    void (*sum_rows)(const Sums *, const int64_t *which, int64_t n, void *to);
 } Instructions;
 
-static const Instructions INSTRUCTIONS[] = {
-    {plain_forward, plain_backward, plain_pack},
+/* In float32, and in bfloat16. */
+static const Instructions INSTRUCTIONS[2][3] = {
+    {
+        {plain_forward, plain_backward, plain_pack, plain_sum_rows},
 #if defined(__x86_64__)
-    {avx2_forward, avx2_backward, avx2_pack},
-    {avx512_forward, avx512_backward, avx512_pack},
+        {avx2_forward, avx2_backward, avx2_pack, avx2_sum_rows},
+        {avx512_forward, avx512_backward, avx512_pack, avx512_sum_rows},
 #endif
+    },
+    {
+        {plain_bfloat16_forward, plain_bfloat16_backward, plain_bfloat16_pack,
+         plain_bfloat16_sum_rows},
+#if defined(HAS_BFLOAT16)
+        {avx512_bfloat16_forward, avx512_bfloat16_backward, avx512_bfloat16_pack,
+         avx512_bfloat16_sum_rows},
+        {amx_forward, amx_backward, amx_pack, amx_sum_rows},
+#endif
+    },
 };
 
 /* Of this file's interface; library.py has the same number. Increase both with every change of Layer
    or of what a function takes, returns or computes. */
-#define VERSION 4
+#define VERSION 5
 
 int64_t sklstm_version(void) { return VERSION; }
 int64_t sklstm_size_of_layer(void) { return sizeof(Layer); }
 
+#if defined(HAS_BFLOAT16)
+/* Whether the processor has AMX for bfloat16, and the system lets this process use it. */
+static int may_use_tiles(void) {
+    uint32_t a, b, c, d, saved, high;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d >> 22 & 5) != 5) return 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return 0;
+    __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+    if ((saved >> 17 & 3) != 3) return 0;
+    return syscall(SYS_arch_prctl, 0x1023, 18) == 0; /* ARCH_REQ_XCOMP_PERM, for the tiles */
+}
+#endif
+
 /* The best entry of INSTRUCTIONS that this processor has; all before it work as well. */
-int64_t sklstm_instructions(void) {
+int64_t sklstm_instructions(int64_t is_bfloat16) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
+#if defined(HAS_BFLOAT16)
+    if (is_bfloat16)
+        return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")
+                   ? 1 + may_use_tiles() : 0;
+#endif
+    if (is_bfloat16) return 0;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
         return 2;
@@ -163,14 +261,28 @@ static void run(const Layer *directions, int64_t n, int64_t n_threads, Steps ste
     run_thread(directions, n, 0, 1, steps);
 }
 
-void sklstm_pack(const Layer *direction, const float *weight_hh) {
-    INSTRUCTIONS[direction->instructions].pack(direction, weight_hh);
+void sklstm_pack(const Layer *direction, const void *weight_hh) {
+    INSTRUCTIONS[direction->is_bfloat16][direction->instructions].pack(direction, weight_hh);
 }
 void sklstm_forward(const Layer *directions, int64_t n, int64_t n_threads) {
-    const Steps forward = INSTRUCTIONS[directions->instructions].forward;
+    const Steps forward = INSTRUCTIONS[directions->is_bfloat16][directions->instructions].forward;
     run(directions, n, n_threads, forward);
 }
 void sklstm_backward(const Layer *directions, int64_t n, int64_t n_threads) {
-    const Steps backward = INSTRUCTIONS[directions->instructions].backward;
+    const Steps backward = INSTRUCTIONS[directions->is_bfloat16][directions->instructions].backward;
     run(directions, n, n_threads, backward);
+}
+
+/* out (n, width): sum k is that of the rows order[first[k]] to order[first[k + 1] - 1]. */
+void sklstm_sum_rows(int64_t is_bfloat16, int64_t instructions, int64_t width, int64_t row,
+                     const void *rows, const int64_t *order, const int64_t *first, int64_t n,
+                     void *out, int64_t n_threads) {
+    const Sums sums = {width, row, rows};
+    const int64_t bytes = width * (is_bfloat16 ? sizeof(bfloat16) : sizeof(float));
+#ifdef _OPENMP
+#pragma omp parallel for schedule(dynamic, 32) num_threads(n_threads) if (n_threads > 1)
+#endif
+    for (int64_t k = 0; k < n; k++)
+        INSTRUCTIONS[is_bfloat16][instructions].sum_rows(
+            &sums, order + first[k], first[k + 1] - first[k], (char *)out + k * bytes);
 }

@@ -1,8 +1,7 @@
 """The layer with a compiled recurrence, ``compiled.c``; torch computes its large products.
 
-It runs in float32 on the CPU, if the package was installed on a machine with a C compiler. The rows
-in this file are the tokens of all texts without padding, one text after another. Rows of gates have
-those of all directions, one direction after another, so that one product serves them all.
+It runs in float32 and bfloat16 on the CPU, if the package was installed on a machine with a C
+compiler. The rows in this file are the tokens of all texts without padding, one text after another.
 """
 
 import ctypes
@@ -13,12 +12,14 @@ import torch
 from torch import Tensor
 
 from sklstm.kernels.contract import DIFFERENTIABLE, Inputs, Outputs
-from sklstm.kernels.library import Layer, load
+from sklstm.kernels.library import TEXTS, Layer, load
 from sklstm.kernels.memory import empty
 from sklstm.kernels.pools import empty_pools, share_gradients, take_pools
+from sklstm.kernels.products import empty_gates, project, project_backward, split
 from sklstm.kernels.rows import (
     UNITS,
     Rows,
+    empty_rows,
     find_rows,
     padded,
     padded_gates,
@@ -26,6 +27,7 @@ from sklstm.kernels.rows import (
     rows_of_x,
     unpadded,
     unpadded_gates,
+    with_more_rows,
 )
 from sklstm.kernels.workload import live_share, needs_backward
 
@@ -36,6 +38,7 @@ DEVICES = ("cpu",)
 RUNS_TOGETHER = True
 POOLS = frozenset({"last", "max", "mean"})
 CAN_BE_EXPORTED = False
+DTYPES = (torch.float32, torch.bfloat16)
 
 # Below this number of multiplications in the recurrences a second thread saves little, and must be
 # waited for where other processes keep it from running.
@@ -47,9 +50,13 @@ def library() -> ctypes.CDLL | None:
     return load()[0]
 
 
-def instructions() -> int:
-    """Return the number of the best instruction set that library and processor have."""
-    return library().sklstm_instructions()
+def instructions(dtype: torch.dtype) -> int:
+    """Return the number of the best instruction set that library and processor have.
+
+    In bfloat16 it is 0 where the processor has no instructions for it: then it is widened, which
+    takes longer than float32.
+    """
+    return library().sklstm_instructions(dtype == torch.bfloat16)
 
 
 _NOT_BUILT_HERE = (
@@ -105,8 +112,8 @@ def refusal(inputs: Inputs, need_last: bool) -> str | None:
         return f"has no cell {inputs.cell!r}: only the standard cell is compiled"
     if inputs.zone_h is not None:
         return "has no zoneout"
-    if inputs.x.dtype != torch.float32:
-        return f"computes in float32 only; got {inputs.x.dtype}"
+    if inputs.x.dtype not in DTYPES:
+        return f"computes in float32 and bfloat16 only; got {inputs.x.dtype}"
     return None
 
 
@@ -117,8 +124,10 @@ def suits(directions: list[Inputs]) -> bool:
     multiplies equal ones again.
     """
     inputs = directions[0]
-    if inputs.x.device.type != "cpu" or inputs.x.dtype != torch.float32:
+    if inputs.x.device.type != "cpu" or inputs.x.dtype not in DTYPES:
         return False
+    if inputs.x.dtype == torch.bfloat16:
+        return library() is not None and instructions(torch.bfloat16) > 0
     if needs_backward(directions) or inputs.index is not None:
         return True
     return live_share(inputs) <= 0.9
@@ -154,23 +163,26 @@ def forward_all(
     n_steps, n_texts, _, hidden = directions[0].sizes
     rows, units = find_rows(directions[0]), padded_size(hidden)
     xs, source = rows_of_x(directions, rows)
-    projected = _project(directions, xs)
+    projected = project(directions, xs)
     gates = projected
     if for_backward and source is not None:
-        gates = _split(_empty_gates(len(rows.place), units, directions), len(directions))
-    calls, kept, places = [], [], []
+        gates = split(empty_gates(len(rows.place), units, directions), len(directions))
+    calls, kept, places, n_threads = [], [], [], _n_threads(directions, rows)
+    dtype = directions[0].x.dtype
     for number, inputs in enumerate(directions):
         if pools:
             fields = empty_pools(pools, n_texts, units, for_backward)
         else:
-            fields = {"out": empty(n_steps * n_texts, units).view(n_steps, n_texts, units)}
+            out = empty(n_steps * n_texts, units, dtype)
+            fields = {"out": out.view(n_steps, n_texts, units)}
         if for_backward:
-            fields |= {"c": empty(len(rows.place), units), "h_in": empty(len(rows.place), units)}
+            fields["c"] = empty(len(rows.place), units)
+            fields["h_in"] = empty_rows(len(rows.place), units, dtype)
             fields |= {"gates": gates[number], "gates_row": gates[number].stride(0)}
             kept += [fields["c"], fields["h_in"]]
         places += [fields["where"]] if "where" in fields else []
-        calls.append(_prepare(inputs, rows, source, projected[number], **fields))
-    _run(library().sklstm_forward, calls, _n_threads(directions, rows))
+        calls.append(_prepare(inputs, rows, source, projected[number], n_threads, **fields))
+    _run(library().sklstm_forward, calls, n_threads)
     results = [
         Outputs(None, None, pools=take_pools(pools, inputs, rows, call.tensors))
         if pools
@@ -188,28 +200,34 @@ def _take_states(inputs: Inputs, rows: Rows, tensors: dict[str, Tensor]) -> Outp
     if "c" in tensors:
         c_last = tensors["c"][end]
     states = (out, out.flatten(0, 1)[rows.place[end]], c_last)
-    return Outputs(*(unpadded(state, inputs.sizes[3]) for state in states))
+    return Outputs(*(unpadded(state.to(out.dtype), inputs.sizes[3]) for state in states))
 
 
-def _prepare(inputs, rows, source, projected, **fields) -> "_Call":
+def _prepare(inputs, rows, source, projected, n_threads, **fields) -> "_Call":
     """Return the call of the forward of a direction, with further fields; ``out`` is one."""
-    mask, units = padded(inputs.mask_h), padded_size(inputs.weight_hh.shape[1])
-    fields |= {"h0": padded(inputs.h0), "mask": mask, "c_last": padded(inputs.c0).clone()}
+    h0, mask, units = (
+        padded(inputs.h0),
+        padded(inputs.mask_h),
+        padded_size(inputs.weight_hh.shape[1]),
+    )
+    h0 = h0 if mask is None else h0 * mask
+    fields |= {"h0": h0, "mask": _float32(mask), "c_last": _own_float32(inputs.c0)}
     if mask is not None and "h_in" not in fields:
-        fields["h_in"] = empty(len(rows.place), units)
+        fields["h_in"] = empty(len(rows.place), units, h0.dtype)
     if "h_in" in fields:
         begin, _ = rows.ends(inputs)
-        fields["h_in"][begin] = fields["h0"] if mask is None else fields["h0"] * mask
+        fields["h_in"][begin] = h0
     fields |= {"out_step": fields["out"].stride(0), "out_text": fields["out"].stride(1)}
     fields |= {"projected": projected, "projected_row": projected.stride(0), "source": source}
-    call = _Call(inputs, rows, forward_panels=torch.empty(units, 4 * units), **fields)
+    panels = _panels(units, h0.dtype)
+    call = _Call(inputs, rows, n_threads, forward_panels=panels, **fields)
     call.pack(inputs)
     return call
 
 
 def tabulate(inputs: Inputs) -> Tensor:
     """Return the input's share of the gates of each row of x (U, I), for many calls with it."""
-    return _project([inputs], [inputs.x])[0]
+    return project([inputs], [with_more_rows(inputs.x)])[0]
 
 
 def backward_all(
@@ -225,7 +243,7 @@ def backward_all(
     places, xs = (rest[:n], rest[n:]) if "max" in grads[0] else ((None,) * n, rest)
     hidden, units = directions[0].weight_hh.shape[1], kept[0].shape[1]
     n_texts = len(rows.first)
-    d = _split(_empty_gates(len(rows.place), units, directions), n)
+    d = split(empty_gates(len(rows.place), units, directions), n)
     n_threads = _n_threads(directions, rows)  # once: another thread may change it meanwhile
     calls = []
     for number, (inputs, own) in enumerate(zip(directions, grads, strict=True)):
@@ -236,15 +254,16 @@ def backward_all(
             fields = {"grad": grad_h, "grad_step": grad_h.stride(0), "grad_text": grad_h.stride(1)}
         fields |= share_gradients(own, rows, places[number])
         dh, dc = (
-            d[number].new_zeros(n_texts, units) if grad is None else padded(grad).clone()
+            torch.zeros(n_texts, units) if grad is None else _own_float32(grad)
             for grad in (own.get("h_last", own.get("last")), own.get("c_last"))
         )
         call = _Call(
             inputs,
             rows,
-            backward_panels=torch.empty(units, 4 * units),
-            mask=padded(inputs.mask_h),
-            c0=padded(inputs.c0),
+            n_threads,
+            backward_panels=_panels(units, inputs.x.dtype),
+            mask=_float32(padded(inputs.mask_h)),
+            c0=_float32(padded(inputs.c0)),
             gates=gates[number],
             gates_row=gates[number].stride(0),
             c=kept[2 * number],
@@ -268,92 +287,39 @@ def backward_all(
         for k, call in enumerate(calls)
     ]
     for own, more in zip(
-        found, _project_backward(directions, rows, xs, d, need_grad_x), strict=True
+        found, project_backward(directions, rows, xs, d, need_grad_x, n_threads), strict=True
     ):
         own |= more
-    return [tuple(own.get(name) for name in DIFFERENTIABLE) for own in found]
+    dtype = directions[0].x.dtype
+    grads = ([own.get(name) for name in DIFFERENTIABLE] for own in found)
+    return [tuple(None if grad is None else grad.to(dtype) for grad in own) for own in grads]
 
 
-def _empty_gates(n_rows: int, units: int, directions: list[Inputs]) -> Tensor:
-    """Return uninitialised rows of the gates of all directions (n_rows, directions * 4H).
+def _panels(units: int, dtype: torch.dtype) -> Tensor:
+    """Return uninitialised memory for the recurrent weights as the library reads them.
 
-    A row does not begin a power of two behind the row before: the places of a cache are chosen by
-    the low bits of an address, and rows of like ones would push each other out.
+    In bfloat16 they are read 32 rows at a time.
     """
-    width = len(directions) * 4 * units
-    return empty(n_rows, width + UNITS)[:, :width]
+    return torch.empty(-(-units // 32) * 32, 4 * units, dtype=dtype)
 
 
-def _split(gates: Tensor, n: int) -> tuple[Tensor, ...]:
-    """Return the columns (N, 4H) of each of n directions."""
-    return gates.split(gates.shape[1] // n, dim=1)
+def _float32(x: Tensor | None) -> Tensor | None:
+    return x if x is None else x.float()
 
 
-def _joined(parts: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
-    """Return the columns of all directions, undoing ``_split`` without a copy."""
-    if len(parts) == 1:
-        return parts[0]
-    n_columns = sum(part.shape[1] for part in parts)
-    return parts[0].as_strided((len(parts[0]), n_columns), parts[0].stride())
-
-
-def _project(directions: list[Inputs], xs: list[Tensor]) -> tuple[Tensor, ...]:
-    """Return the share of the gates (U, 4H) that each direction's inputs x (U, I) have."""
-    if directions[0].table is not None:
-        return tuple(inputs.table for inputs in directions)
-    biases = [padded_gates(inputs.bias, inputs) for inputs in directions]
-    weights = [padded_gates(inputs.weight_ih, inputs) for inputs in directions]
-    projected = _empty_gates(len(xs[0]), len(weights[0]) // 4, directions)
-    if len(xs) == 1:
-        bias, weight = (own[0] if len(own) == 1 else torch.cat(own) for own in (biases, weights))
-        torch.addmm(bias, xs[0], weight.t(), out=projected)
-        return _split(projected, len(directions))
-    parts = _split(projected, len(directions))
-    for part, bias, x, weight in zip(parts, biases, xs, weights, strict=True):
-        torch.addmm(bias, x, weight.t(), out=part)
-    return parts
-
-
-def _project_backward(
-    directions: list[Inputs],
-    rows: Rows,
-    xs: tuple[Tensor, ...],
-    d: tuple[Tensor, ...],
-    need_grad_x: list[bool],
-) -> list[dict[str, Tensor]]:
-    """Return the gradients of the inputs and of their weights, from those of the gates.
-
-    Where the directions share their inputs, the first one gets the gradient for all.
-    """
-    if len(xs) < len(directions):
-        groups = [(directions, xs[0], _joined(d))]
-    else:
-        groups = [([own], *rest) for own, *rest in zip(directions, xs, d, strict=True)]
-    found = []
-    for group, x, of_gates in groups:
-        inputs, hidden = group[0], group[0].weight_hh.shape[1]
-        if inputs.index is not None:  # equal inputs get the sum of their gradients
-            source = inputs.index.flatten()[rows.place]
-            # Of rows that lie apart, index_add_ adds each by a call of its own.
-            of_gates = of_gates.contiguous()
-            of_gates = torch.zeros(len(x), of_gates.shape[1]).index_add_(0, source, of_gates)
-        of_weights = (of_gates.t() @ x).chunk(len(group))
-        grads = [{"weight_ih": unpadded_gates(own, hidden)} for own in of_weights]
-        if any(need_grad_x):
-            weights = [padded_gates(own.weight_ih, own) for own in group]
-            grad = of_gates @ (weights[0] if len(weights) == 1 else torch.cat(weights))
-            if inputs.index is None:
-                grad = torch.zeros_like(inputs.x).flatten(0, 1).index_copy_(0, rows.place, grad)
-            grads[0]["x"] = grad.view(inputs.x.shape)
-        found += grads
-    return found
+def _own_float32(x: Tensor) -> Tensor:
+    """Return x (..., H) in float32, padded, in memory that the library may change."""
+    return padded(x).to(torch.float32, copy=True)
 
 
 class _Call:
     """What the library gets of a direction: the struct, and the tensors its pointers point into."""
 
-    def __init__(self, inputs: Inputs, rows: Rows, **fields: Tensor | int | None):
+    def __init__(self, inputs: Inputs, rows: Rows, n_threads: int, **fields: Tensor | int | None):
         fields |= {"lengths": rows.lengths, "order": rows.order, "first_row": rows.first}
+        units, dtype = padded_size(inputs.weight_hh.shape[1]), inputs.x.dtype
+        if dtype == torch.bfloat16:
+            fields["scratch"] = torch.zeros(n_threads, TEXTS, 4 * units, dtype=dtype)
         self.tensors = fields  # alive as long as the pointers
         for name, value in fields.items():
             by_strides = name == "grad" or f"{name}_row" in fields
@@ -362,9 +328,10 @@ class _Call:
         self.layer = Layer(
             n_steps=inputs.sizes[0],
             n_texts=inputs.sizes[1],
-            hidden=padded_size(inputs.weight_hh.shape[1]),
+            hidden=units,
             reverse=inputs.reverse,
-            instructions=instructions(),
+            instructions=instructions(dtype),
+            is_bfloat16=dtype == torch.bfloat16,
             **{
                 name: value.data_ptr() if isinstance(value, Tensor) else value
                 for name, value in fields.items()

@@ -10,9 +10,6 @@
 
 typedef float NAME(vector) __attribute__((vector_size(WIDTH * 4), aligned(4), may_alias));
 typedef int32_t NAME(whole) __attribute__((vector_size(WIDTH * 4), aligned(4), may_alias));
-#define V NAME(vector)
-#define I NAME(whole)
-#define INLINE static inline __attribute__((always_inline))
 
 INLINE V NAME(load)(const float *from) { return *(const V *)from; }
 INLINE void NAME(store)(float *to, V x) { *(V *)to = x; }
@@ -354,8 +351,9 @@ static void NAME(backward)(const Layer *layer, int64_t thread, int64_t n_threads
 }
 
 /* weight_hh (4H, H) in the order in which the tiles read it. */
-static void NAME(pack)(const Layer *layer, const float *weight) {
+static void NAME(pack)(const Layer *layer, const void *weight_hh) {
     const int64_t hidden = layer->hidden;
+    const float *weight = weight_hh;
     float *to = layer->forward_panels;
     for (int64_t unit = 0; to && unit < hidden; unit += WIDTH)
         for (int64_t k = 0; k < hidden; k++)
@@ -370,11 +368,19 @@ static void NAME(pack)(const Layer *layer, const float *weight) {
     }
 }
 
+/* to (width) = the sum of the rows ``which``. */
+static void NAME(sum_rows)(const Sums *sums, const int64_t *which, int64_t n, void *to) {
+    for (int64_t begin = 0; begin < sums->width; begin += 4 * SIDE) {
+        V sum[4 * SIDE / WIDTH];
+        for (int v = 0; v < 4 * SIDE / WIDTH; v++) sum[v] = NAME(all)(0.0f);
+        for (int64_t k = 0; k < n; k++) {
+            const float *row = (const float *)sums->rows + which[k] * sums->row + begin;
+            for (int v = 0; v < 4 * SIDE / WIDTH; v++) sum[v] += NAME(load)(row + v * WIDTH);
+        }
+        for (int v = 0; v < 4 * SIDE / WIDTH; v++)
+            NAME(store)((float *)to + begin + v * WIDTH, sum[v]);
+    }
+}
+
 #undef FOR_EACH_NUMBER_OF_ROWS
 #undef IF_ROWS_ABOVE_3
-#undef V
-#undef I
-#undef INLINE
-#undef NAME
-#undef WIDTH
-#undef ROWS

@@ -6,7 +6,10 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 #: That of ``compiled.c``, whose library must have it.
-VERSION = 4
+VERSION = 5
+
+#: The texts that a thread runs at a time in bfloat16: TEXTS of ``compiled.c``.
+TEXTS = 32
 
 _INTEGER, _POINTER = ctypes.c_int64, ctypes.c_void_p
 
@@ -20,6 +23,7 @@ class Layer(ctypes.Structure):
         ("hidden", _INTEGER),
         ("reverse", _INTEGER),
         ("instructions", _INTEGER),
+        ("is_bfloat16", _INTEGER),
         ("lengths", _POINTER),
         ("order", _POINTER),
         ("first_row", _POINTER),
@@ -54,6 +58,7 @@ class Layer(ctypes.Structure):
         ("d", _POINTER),
         ("d_row", _INTEGER),
         ("grad_bias", _POINTER),
+        ("scratch", _POINTER),
     ]
 
 
@@ -79,6 +84,14 @@ def open_library(path: Path) -> tuple[ctypes.CDLL | None, str | None]:
             getattr(found, name).restype = _INTEGER
         for function in (found.sklstm_forward, found.sklstm_backward):
             function.argtypes = [ctypes.POINTER(Layer), _INTEGER, _INTEGER]
+        found.sklstm_instructions.argtypes = [_INTEGER]
+        found.sklstm_sum_rows.argtypes = [
+            *[_INTEGER] * 4,
+            *[_POINTER] * 3,
+            _INTEGER,
+            _POINTER,
+            _INTEGER,
+        ]
         found.sklstm_pack.argtypes = [ctypes.POINTER(Layer), _POINTER]
         theirs = found.sklstm_version(), found.sklstm_size_of_layer()
     except (OSError, AttributeError) as error:  # no library of this system, or a function lacks

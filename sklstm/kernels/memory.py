@@ -81,9 +81,9 @@ def reused_memory() -> Iterator[None]:
         _current.pool = before
 
 
-def empty(n_rows: int, width: int) -> Tensor:
-    """Return an uninitialised float32 tensor (n_rows, width) on the CPU."""
-    n = n_rows * width
+def empty(n_rows: int, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return an uninitialised tensor (n_rows, width) on the CPU, of float32 or of half its size."""
+    n = n_rows * width * dtype.itemsize // 4
     if _current.pool is None or n < MIN_SIZE:
-        return torch.empty(n_rows, width)
-    return torch.from_numpy(_current.pool.lend(n)).view(n_rows, width)
+        return torch.empty(n_rows, width, dtype=dtype)
+    return torch.from_numpy(_current.pool.lend(n)).view(dtype).view(n_rows, width)

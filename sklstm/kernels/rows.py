@@ -34,11 +34,35 @@ def rows_of_x(directions: list[Inputs], rows: Rows) -> tuple[list[Tensor], Tenso
     shared = all(inputs.x is directions[0].x for inputs in directions)
     xs = [inputs.x for inputs in (directions[:1] if shared else directions)]
     if directions[0].index is not None:
-        return xs, directions[0].index.flatten()[rows.place]
-    read = [empty(len(rows.place), x.shape[2]) for x in xs]
+        return [with_more_rows(x) for x in xs], directions[0].index.flatten()[rows.place]
+    n = len(rows.place)
+    read = [empty_rows(n, x.shape[2], x.dtype) for x in xs]
     for x, out in zip(xs, read, strict=True):
-        torch.index_select(x.flatten(0, 1), 0, rows.place, out=out)
+        torch.index_select(x.flatten(0, 1), 0, rows.place, out=out[:n])
     return read, None
+
+
+def n_for_products(n: int, dtype: torch.dtype) -> int:
+    """Return how many rows a product should have that needs ``n``: at most an eighth more.
+
+    For products in bfloat16 torch's library compiles code for each number of rows, which takes
+    milliseconds, and the number of tokens differs from batch to batch.
+    """
+    step = 1 if dtype == torch.float32 else 1 << max(0, (n - 1).bit_length() - 4)
+    return -(-n // step) * step
+
+
+def empty_rows(n: int, width: int, dtype: torch.dtype) -> Tensor:
+    """Return ``n`` uninitialised rows, and behind them those of 0 that a product should have."""
+    rows = empty(n_for_products(n, dtype), width, dtype)
+    rows[n:] = 0
+    return rows
+
+
+def with_more_rows(x: Tensor) -> Tensor:
+    """Return x (n, I) with the rows of 0 that ``empty_rows`` has as well."""
+    more = n_for_products(len(x), x.dtype) - len(x)
+    return torch.nn.functional.pad(x, (0, 0, 0, more)) if more else x
 
 
 def find_rows(inputs: Inputs) -> Rows:
