@@ -120,7 +120,7 @@ static inline int64_t tiles_of(int64_t rows) { return (rows + 2 * SIDE - 1) / (2
 
 #if defined(__x86_64__)
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,fma")
+#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,fma,prfchw")
 #define NAME(x) avx512_##x
 #define WIDTH 16
 #define ROWS 6

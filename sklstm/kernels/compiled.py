@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sklstm.kernels.contract import DIFFERENTIABLE, Inputs, Outputs
-from sklstm.kernels.library import TEXTS, Layer, load
+from sklstm.kernels.library import TEXTS, Layer, instructions, load
 from sklstm.kernels.memory import empty
 from sklstm.kernels.pools import empty_pools, share_gradients, take_pools
 from sklstm.kernels.products import empty_gates, project, project_backward, split
@@ -48,15 +48,6 @@ MIN_WORK = 4_000_000
 def library() -> ctypes.CDLL | None:
     """Return the compiled library, or None where there is none that can be used."""
     return load()[0]
-
-
-def instructions(dtype: torch.dtype) -> int:
-    """Return the number of the best instruction set that library and processor have.
-
-    In bfloat16 it is 0 where the processor has no instructions for it: then it is widened, which
-    takes longer than float32.
-    """
-    return library().sklstm_instructions(dtype == torch.bfloat16)
 
 
 _NOT_BUILT_HERE = (

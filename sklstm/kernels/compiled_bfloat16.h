@@ -212,8 +212,14 @@ INLINE void SHORT(finish)(const Layer *layer, const SHORT(Spot) *at, int64_t uni
         gate[k] = k == 2 ? SHORT(tangent)(gate[k]) : SHORT(sigmoid)(gate[k]);
     const V c = gate[1] * NAME(load)(at->c_before + unit) + gate[0] * gate[2];
     NAME(store)(at->c + unit, c);
-    if (at->gates)
+    if (at->gates) {
         for (int k = 0; k < 4; k++) SHORT(store)(at->gates + k * hidden + unit, gate[k]);
+        const int64_t ahead = layer->reverse ? -1 : 1;
+        for (int k = 0; k < 4; k++)
+            __builtin_prefetch(at->gates + ahead * layer->gates_row + k * hidden + unit, 1);
+        __builtin_prefetch(at->c + ahead * hidden + unit, 1);
+        __builtin_prefetch(at->h_in + ahead * hidden + unit, 1);
+    }
     V h = gate[3] * SHORT(tangent)(c);
     if (at->out) SHORT(store)(at->out + unit, h);
     if (at->last) {
@@ -304,6 +310,7 @@ static void SHORT(gates_backward)(const Layer *layer, int64_t text, int64_t step
         for (int gate = 0; gate < 4; gate++) {
             SHORT(store)(d + gate * hidden + u, of_gate[gate]);
             SHORT(store)(copy + gate * hidden + u, of_gate[gate]);
+            __builtin_prefetch(d + (layer->reverse ? 1 : -1) * layer->d_row + gate * hidden + u, 1);
             float *sum = bias + gate * hidden + u;
             NAME(store)(sum, NAME(load)(sum) + of_gate[gate]);
         }

@@ -221,6 +221,11 @@ INLINE void NAME(find_places)(const Layer *layer, int64_t text, int64_t step, in
     at->c[row] = layer->c ? layer->c + here.row * hidden : layer->c_last + text * hidden;
     at->c_before[row] = layer->c && step ? layer->c + here.row_before * hidden
                                          : layer->c_last + text * hidden;
+    if (!layer->gates) return;
+    for (int gate = 0; gate < 4; gate++)
+        __builtin_prefetch(at->gates[row] + gate * hidden + unit, 1);
+    __builtin_prefetch(at->c[row] + unit, 1);
+    __builtin_prefetch(at->h_next[row] + unit, 1);
 }
 
 /* All steps of the texts order[thread], order[thread + n_threads], ... */
@@ -295,6 +300,7 @@ static void NAME(gates_backward)(const Layer *layer, int64_t text, int64_t step,
         NAME(store)(dc_later + u, dc * f);
         for (int gate = 0; gate < 4; gate++) {
             NAME(store)(d + gate * hidden + u, of_gate[gate]);
+            __builtin_prefetch(d + (layer->reverse ? 1 : -1) * layer->d_row + gate * hidden + u, 1);
             float *sum = bias + gate * hidden + u;
             NAME(store)(sum, NAME(load)(sum) + of_gate[gate]);
         }

@@ -5,6 +5,8 @@ from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
+import torch
+
 #: That of ``compiled.c``, whose library must have it.
 VERSION = 5
 
@@ -70,6 +72,16 @@ def load() -> tuple[ctypes.CDLL | None, str | None]:
     if path is None:
         return None, None
     return open_library(path)
+
+
+@cache
+def instructions(dtype: torch.dtype) -> int:
+    """Return the number of the best instruction set that library and processor have.
+
+    In bfloat16 it is 0 where the processor has no instructions for it: then it is widened, which
+    takes longer than float32.
+    """
+    return load()[0].sklstm_instructions(dtype == torch.bfloat16)
 
 
 def open_library(path: Path) -> tuple[ctypes.CDLL | None, str | None]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sklstm.kernels.contract import Inputs
-from sklstm.kernels.library import load
+from sklstm.kernels.library import instructions, load
 from sklstm.kernels.rows import (
     UNITS,
     Rows,
@@ -114,7 +114,7 @@ def sum_rows(
     torch.cumsum(torch.bincount(source, minlength=n), 0, out=first[1:])
     library.sklstm_sum_rows(
         is_bfloat16,
-        library.sklstm_instructions(is_bfloat16),
+        instructions(rows.dtype),
         rows.shape[1],
         rows.stride(0),
         rows.data_ptr(),
