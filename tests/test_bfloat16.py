@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.base import clone
 
+from sklstm.lstm import LSTM
 from tests.conftest import TEXTS, UNUSUAL, word_order
 
 
@@ -44,7 +45,7 @@ def test_bfloat16_keeps_the_promises_of_float32(tiny, texts, labels):
 
 @pytest.mark.parametrize("has_units", [True, False])
 def test_auto_trains_in_bfloat16_where_there_are_units(monkeypatch, tiny, texts, labels, has_units):
-    monkeypatch.setattr("sklstm.network.precision.has_bfloat16_units", lambda device: has_units)
+    monkeypatch.setattr(LSTM, "gains_from_bfloat16", lambda layer, device: has_units)
     models = {p: clone(tiny).set_params(precision=p) for p in ("auto", "float32", "bfloat16")}
     losses = {p: model.fit(texts, labels).loss_curve_ for p, model in models.items()}
     assert losses["auto"] == losses["bfloat16" if has_units else "float32"]

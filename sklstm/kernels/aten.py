@@ -69,9 +69,20 @@ def suits(directions: list[Inputs]) -> bool:
     return live > (0.35 if small else 0.8)
 
 
-def gains_from_bfloat16(device: torch.device, *, cell: str, hidden: int, is_plain: bool) -> bool:
-    """Return whether oneDNN runs the layer; cuDNN has faster algorithms in float32."""
-    return device.type == "cpu" and cell in HAS_CELLS and is_plain
+def gains_from_bfloat16(
+    device: torch.device, *, cell: str, hidden: int, masked: bool, zoned: bool
+) -> bool:
+    """Return whether oneDNN runs the layer in matrix units; cuDNN is faster in float32."""
+    has_units = device.type == "cpu" and has_matrix_units()
+    return has_units and cell in HAS_CELLS and not (masked or zoned)
+
+
+def has_matrix_units() -> bool:
+    """Return whether the processor multiplies matrices of bfloat16: Intel's AMX.
+
+    A torch that is too old to say counts as a processor without it.
+    """
+    return bool(getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False))
 
 
 def forward(inputs: Inputs, for_backward: bool) -> Outputs:

@@ -124,9 +124,12 @@ def suits(directions: list[Inputs]) -> bool:
     return live_share(inputs) <= 0.9
 
 
-def gains_from_bfloat16(device: torch.device, *, cell: str, hidden: int, is_plain: bool) -> bool:
-    """Return False."""
-    return False
+def gains_from_bfloat16(
+    device: torch.device, *, cell: str, hidden: int, masked: bool, zoned: bool
+) -> bool:
+    """Return whether the compiled recurrence runs the layer by instructions for bfloat16."""
+    runs = device_refusal(device) is None and cell in HAS_CELLS and not zoned
+    return runs and instructions(torch.bfloat16) > 0
 
 
 def forward(inputs: Inputs, for_backward: bool) -> Outputs:

@@ -60,8 +60,9 @@ INLINE V SHORT(power_of_2)(V y) {
 INLINE V SHORT(sigmoid)(V x) {
     return (V)_mm512_rcp14_ps((__m512)(1.0f + SHORT(power_of_2)(x * -1.44269504f)));
 }
-INLINE V SHORT(tangent)(V x) {
-    return 1.0f - 2.0f * NAME(inverse)(1.0f + SHORT(power_of_2)(x * 2.88539008f));
+INLINE V SHORT(tangent)(V x) { /* infinity has no inverse here; in this order NaN stays */
+    const V y = (V)_mm512_min_ps(_mm512_set1_ps(126.0f), (__m512)(x * 2.88539008f));
+    return 1.0f - 2.0f * NAME(inverse)(1.0f + SHORT(power_of_2)(y));
 }
 #else
 INLINE V SHORT(sigmoid)(V x) { return NAME(sigmoid)(x); }

@@ -31,9 +31,9 @@ A backend is a module with these functions:
     returns whether "auto" should try the backend for the directions of a layer. The dispatcher
     takes the first backend of its table that suits the directions and refuses nothing.
 
-``gains_from_bfloat16(device, cell, hidden, is_plain)``
-    returns whether training a layer is faster in bfloat16 than in float32 on a device that has
-    units for it. A plain layer has neither recurrent dropout nor zoneout.
+``gains_from_bfloat16(device, cell, hidden, masked, zoned)``
+    returns whether it trains a layer on a device faster in bfloat16 than in float32. A masked layer
+    has recurrent dropout, a zoned one zoneout.
 
 ``forward(inputs, for_backward)``
     returns ``Outputs``. Their ``saved`` tensors (or ``graph``) come back to ``backward``; they are

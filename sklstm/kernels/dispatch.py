@@ -127,11 +127,11 @@ def check_backend(backend: str) -> None:
 
 
 def gains_from_bfloat16(
-    backend: str, device: torch.device, *, cell: str, hidden: int, is_plain: bool
+    backend: str, device: torch.device, *, cell: str, hidden: int, masked: bool, zoned: bool
 ) -> bool:
-    """Return whether training a layer is faster in bfloat16 on a device that has units for it."""
+    """Return whether training a layer on a device is faster in bfloat16 than in float32."""
     modules = BACKENDS.values() if backend == "auto" else [BACKENDS[backend]]
-    layer = {"cell": cell, "hidden": hidden, "is_plain": is_plain}
+    layer = {"cell": cell, "hidden": hidden, "masked": masked, "zoned": zoned}
     return any(module.gains_from_bfloat16(device, **layer) for module in modules)
 
 

@@ -34,7 +34,9 @@ def rows_of_x(directions: list[Inputs], rows: Rows) -> tuple[list[Tensor], Tenso
     shared = all(inputs.x is directions[0].x for inputs in directions)
     xs = [inputs.x for inputs in (directions[:1] if shared else directions)]
     if directions[0].index is not None:
-        return [with_more_rows(x) for x in xs], directions[0].index.flatten()[rows.place]
+        if directions[0].table is None:
+            xs = [with_more_rows(x) for x in xs]
+        return xs, directions[0].index.flatten()[rows.place]
     n = len(rows.place)
     read = [empty_rows(n, x.shape[2], x.dtype) for x in xs]
     for x, out in zip(xs, read, strict=True):

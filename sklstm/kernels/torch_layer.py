@@ -69,7 +69,9 @@ def suits(directions: list[Inputs]) -> bool:
     return directions[0].x.device.type == "cpu"
 
 
-def gains_from_bfloat16(device: torch.device, *, cell: str, hidden: int, is_plain: bool) -> bool:
+def gains_from_bfloat16(
+    device: torch.device, *, cell: str, hidden: int, masked: bool, zoned: bool
+) -> bool:
     """Return False."""
     return False
 

@@ -111,10 +111,14 @@ def suits(directions: list[Inputs]) -> bool:
     return inputs.x.dtype.itemsize == 2 or inputs.sizes[3] <= LARGEST_RESIDENT_FLOAT32
 
 
-def gains_from_bfloat16(device: torch.device, *, cell: str, hidden: int, is_plain: bool) -> bool:
-    """Return whether the kernels run the layer."""
-    able = cell in HAS_CELLS and hidden <= LARGEST_HIDDEN
-    return device.type == "cuda" and able and device_refusal(device) is None
+def gains_from_bfloat16(
+    device: torch.device, *, cell: str, hidden: int, masked: bool, zoned: bool
+) -> bool:
+    """Return whether the kernels run the layer, on a card that does not emulate bfloat16."""
+    if device.type != "cuda" or device_refusal(device) is not None:
+        return False
+    has_units = torch.cuda.get_device_capability(device) >= (8, 0)
+    return has_units and cell in HAS_CELLS and hidden <= LARGEST_HIDDEN
 
 
 def forward(inputs: Inputs, for_backward: bool) -> Outputs:

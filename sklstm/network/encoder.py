@@ -16,6 +16,7 @@ class Prepared(NamedTuple):
     embedded: Tensor  # (U, E)
     place: Tensor  # (V,) id -> its row
     tables: list[Tensor | None]  # for each direction of the first layer
+    inputs: Tensor  # (U, E) the embeddings in the precision of the LSTM, once for all batches
 
 
 class Embedded(NamedTuple):
@@ -24,6 +25,12 @@ class Embedded(NamedTuple):
     vectors: Tensor  # (T, B, E), or (U, E) with an index
     index: Tensor | None = None  # (T, B) the row that is read at a step of a text
     tables: list[Tensor | None] | None = None  # products of the vectors, where prepared
+    prepared: Tensor | None = None  # (U, E) the vectors in the precision of the LSTM
+
+    @property
+    def inputs(self) -> Tensor:
+        """What the LSTM reads."""
+        return self.vectors if self.prepared is None else self.prepared
 
     def each(self) -> Tensor:
         """Return the embedding of each token, (T, B, E)."""

@@ -57,21 +57,7 @@ def check_precision(precision: str, device: str) -> None:
 def casting(network: nn.Module, device: torch.device):
     """Return the context that makes a network's LSTM compute in bfloat16, or one without effect."""
     precision, layer = network.settings.precision, network.lstm
-    automatic = precision == "auto" and network.training and has_bfloat16_units(device)
-    if (automatic and layer.gains_from_bfloat16(device)) or precision == "bfloat16":
+    automatic = precision == "auto" and network.training and layer.gains_from_bfloat16(device)
+    if automatic or precision == "bfloat16":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
-
-
-def has_bfloat16_units(device: torch.device) -> bool:
-    """Return whether a device multiplies bfloat16 in matrix units, faster than float32.
-
-    On a CPU that is Intel's AMX. Vector units for it (AVX-512's) do not count: nobody has measured
-    whether they are worth the casts. A torch too old to report AMX counts as a CPU without it.
-    """
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)  # older cards emulate it
-    if device.type != "cpu":
-        return False
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16", False))

@@ -165,7 +165,8 @@ class LSTMTextNetwork(Encoder):
         embedded = self.embedding(different)
         with casting(self, embedded.device):
             tables = self.lstm.tabulate(embedded)
-        return Prepared(embedded, place, tables)
+        inputs = embedded if tables[0] is None else embedded.to(tables[0].dtype)
+        return Prepared(embedded, place, tables, inputs)
 
     def _without_marks(self, ids):
         return ids & ID_MASK if self.settings.read_by == "sentence" else ids
@@ -176,7 +177,8 @@ class LSTMTextNetwork(Encoder):
         Most tokens of a batch occur more than once; what can be is computed once for all.
         """
         if prepared is not None:
-            return Embedded(prepared.embedded, prepared.place[ids.long()], prepared.tables)
+            place = prepared.place[ids.long()]
+            return Embedded(prepared.embedded, place, prepared.tables, prepared.inputs)
         if ids.is_cuda:  # to find the different ones there would be a wait for the card
             return Embedded(self.embedding(ids))
         different, index = ids.unique(return_inverse=True)
@@ -208,7 +210,7 @@ class LSTMTextNetwork(Encoder):
         of_states = frozenset(names) - {"embedding_mean"}
         with casting(self, vectors.device):
             states, pools = self.lstm.states_or_pools(
-                *(vectors, lengths, embedded.index, embedded.tables),
+                *(embedded.inputs, lengths, embedded.index, embedded.tables),
                 pools=frozenset() if self.settings.attention == "dot" else of_states,
             )
         if states is not None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklstm.kernels import compiled
+from sklstm.kernels import compiled, products, rows
 from sklstm.kernels.contract import DIFFERENTIABLE
 from sklstm.kernels.dispatch import BACKENDS, lstm_layer
 from sklstm.kernels.memory import reused_memory
@@ -22,6 +22,7 @@ CASES = {
     )
     for hidden, n_texts, odd in [(16, 7, 0), (48, 13, 1), (51, 6, 0), (80, 5, 1), (112, 29, 0)]
 }
+CASES["H=48, 70 texts"] = Case(5, 70, 5, 48, lengths=tuple(1 + 3 * k % 5 for k in range(70)))
 CASES["recurrent dropout"] = Case(9, 14, 5, 40, lengths=(9, 2) * 7, masked=True, reverse=True)
 
 
@@ -33,18 +34,59 @@ def in_reference(inputs):
     return outputs_and_gradients(lambda x: run(x, "reference"), in_double(inputs))
 
 
-INSTRUCTIONS = range(compiled.instructions() + 1 if compiled.library() else 0)
+def sets_of_instructions(dtype):
+    return range(compiled.instructions(dtype) + 1 if compiled.library() else 0)
+
+
+INSTRUCTIONS = sets_of_instructions(torch.float32)
+#: The first one widens bfloat16, and runs on every processor.
+SHORT_INSTRUCTIONS = sets_of_instructions(torch.bfloat16)
+BOTH = [(torch.float32, number) for number in INSTRUCTIONS]
+BOTH += [(torch.bfloat16, number) for number in SHORT_INSTRUCTIONS]
+
+
+def use(instructions, monkeypatch, n_threads=1):
+    """Let the library compute by these instructions, and share even little among the threads."""
+    for module in (compiled, products):
+        monkeypatch.setattr(module, "instructions", lambda dtype: instructions)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+    monkeypatch.setattr(compiled, "MIN_WORK", 0)
+
+
+def assert_near(actual, expected, n_roundings):
+    """Compare in bfloat16: the distance of each tensor as a whole, in roundings of its numbers."""
+    assert actual.keys() == expected.keys()
+    for name, value in actual.items():
+        other = expected[name].double()
+        error = (value.double() - other).norm() / max(float(other.norm()), 1e-30)
+        n = float(error) / torch.finfo(torch.bfloat16).eps
+        assert n < n_roundings, f"{name}: {n:.2f} roundings"
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("instructions", INSTRUCTIONS)
 def test_every_instruction_set_matches_the_reference(instructions, case, n_threads, monkeypatch):
-    monkeypatch.setattr(compiled, "instructions", lambda: instructions)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
-    monkeypatch.setattr(compiled, "MIN_WORK", 0)
+    use(instructions, monkeypatch, n_threads)
     inputs = make_inputs(case, "lstm", torch.float32)
     assert_same(outputs_and_gradients(run, inputs), in_reference(inputs), torch.float32)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("instructions", SHORT_INSTRUCTIONS)
+def test_every_instruction_set_for_bfloat16(instructions, case, n_threads, monkeypatch):
+    """Near the reference, and nearer to each other: they round the same numbers."""
+    inputs = make_inputs(case, "lstm", torch.bfloat16)
+    expected = in_reference(inputs)
+    use(0, monkeypatch)
+    widened = outputs_and_gradients(run, inputs)
+    use(instructions, monkeypatch, n_threads)
+    actual = outputs_and_gradients(run, inputs)
+    assert all(value.dtype == torch.bfloat16 for value in actual.values())
+    assert_near(actual, expected, n_roundings=2)
+    # A sum on the border between two numbers can be rounded to either, and then a state differs.
+    assert_near(actual, widened, n_roundings=0.5)
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["one x", "an x each"])
@@ -116,9 +158,10 @@ def test_expanded_gradients(weight):
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_prediction_gives_the_outputs_of_training(case):
-    inputs = make_inputs(case, "lstm", torch.float32)
+def test_prediction_gives_the_outputs_of_training(case, dtype):
+    inputs = make_inputs(case, "lstm", dtype)
     trained = run(inputs)
     with torch.inference_mode():
         predicted = run(inputs)
@@ -126,33 +169,35 @@ def test_prediction_gives_the_outputs_of_training(case):
         torch.testing.assert_close(one.detach(), other, rtol=0, atol=0)
 
 
-def test_the_padding_is_zero():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_padding_is_zero(dtype):
     """Poolings mask it, but multiply by the mask: it must be finite."""
-    inputs = make_inputs(CASES["H=16, 7 texts"], "lstm", torch.float32)
+    inputs = make_inputs(CASES["H=16, 7 texts"], "lstm", dtype)
     padding = torch.arange(9).unsqueeze(1) >= inputs.lengths
     assert padding.any() and (run(inputs).h[padding] == 0).all()
 
 
-@pytest.mark.parametrize("instructions", INSTRUCTIONS)
+@pytest.mark.parametrize(("dtype", "instructions"), BOTH)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_no_number_stays_none(instructions, value, monkeypatch):
+def test_what_is_no_number_stays_none(dtype, instructions, value, monkeypatch):
     """A training that diverged must show; a gate driven to infinity is open, not broken."""
-    monkeypatch.setattr(compiled, "instructions", lambda: instructions)
-    inputs = make_inputs(Case(3, 2, 5, 16), "lstm", torch.float32)
+    use(instructions, monkeypatch)
+    inputs = make_inputs(Case(3, 2, 5, 16), "lstm", dtype)
     with torch.no_grad():
         inputs.bias[0] = value
         h = run(inputs).h
-        expected = run(inputs, "reference").h
-    torch.testing.assert_close(h, expected, equal_nan=True, rtol=1e-4, atol=1e-5)
+        expected = run(in_double(inputs), "reference").h.to(dtype)
+    atol = 1e-5 if dtype == torch.float32 else 0.02
+    torch.testing.assert_close(h, expected, equal_nan=True, rtol=1e-4, atol=atol)
     assert torch.isnan(h[..., 0]).all() == (value != value)
 
 
-def by_index(case):
+def by_index(case, dtype=torch.float32):
     """Return inputs that read 6 different rows again and again."""
-    inputs = make_inputs(case, "lstm", torch.float32)
+    inputs = make_inputs(case, "lstm", dtype)
     n_steps, n_texts, n_inputs, _ = inputs.sizes
     generator = torch.Generator().manual_seed(3)
-    x = torch.randn(6, n_inputs, generator=generator).requires_grad_()
+    x = torch.randn(6, n_inputs, generator=generator).to(dtype).requires_grad_()
     index = torch.randint(6, (n_steps, n_texts), generator=generator)
     return inputs._replace(x=x, index=index)
 
@@ -197,8 +242,8 @@ def run_pools(directions, pools=ALL_POOLS, backend="compiled"):
     return lstm_layer(directions, backend=backend, need_last=False, pools=pools)
 
 
-def both_directions(case, *, indexed):
-    return and_back(by_index(case) if indexed else make_inputs(case, "lstm", torch.float32))
+def both_directions(case, *, indexed, dtype=torch.float32):
+    return and_back(by_index(case, dtype) if indexed else make_inputs(case, "lstm", dtype))
 
 
 def and_back(one):
@@ -226,21 +271,24 @@ POOLED = {
 @pytest.mark.parametrize("indexed", [False, True])
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 @pytest.mark.parametrize("case", POOLED.values(), ids=POOLED)
-@pytest.mark.parametrize("instructions", INSTRUCTIONS)
-def test_pools_are_those_of_the_states(instructions, case, n_threads, indexed, monkeypatch):
-    monkeypatch.setattr(compiled, "instructions", lambda: instructions)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
-    monkeypatch.setattr(compiled, "MIN_WORK", 0)
-    directions = both_directions(case, indexed=indexed)
+@pytest.mark.parametrize(("dtype", "instructions"), BOTH)
+def test_pools_are_those_of_the_states(dtype, instructions, case, n_threads, indexed, monkeypatch):
+    use(instructions, monkeypatch, n_threads)
+    directions = both_directions(case, indexed=indexed, dtype=dtype)
     with torch.no_grad():
         states = [result.h for result in run_pools(directions, frozenset())]
         taken = run_pools(directions)
     for inputs, h, result in zip(directions, states, taken, strict=True):
         assert result.h is None and result.pools.keys() == ALL_POOLS
         expected = pools_of(inputs, h)
-        for name in ("last", "max"):  # the states are the same ones, and nothing is rounded
-            assert torch.equal(result.pools[name], expected[name]), name
-        torch.testing.assert_close(result.pools["mean"], expected["mean"], rtol=0, atol=1e-6)
+        assert {pool.dtype for pool in result.pools.values()} == {torch.float32}
+        tiny = 0 if dtype == torch.float32 else 1e-37  # of which AVX-512 makes 0 in bfloat16
+        for name in ("last", "max"):  # of the same states, before these are rounded to the dtype
+            rounded = result.pools[name].to(dtype)
+            torch.testing.assert_close(rounded, expected[name], rtol=0, atol=tiny, msg=name)
+        atol = 1e-6 if dtype == torch.float32 else torch.finfo(dtype).eps / 2
+        mean = expected["mean"].float()
+        torch.testing.assert_close(result.pools["mean"], mean, rtol=0, atol=atol)
 
 
 def pools_and_gradients(directions, pools, backend):
@@ -278,14 +326,60 @@ def first_max(states):
 @pytest.mark.parametrize("case", [name for name in POOLED if name != "saturated"])
 @pytest.mark.parametrize("instructions", INSTRUCTIONS)
 def test_gradients_of_pools(instructions, case, indexed, n_threads, pools, monkeypatch):
-    monkeypatch.setattr(compiled, "instructions", lambda: instructions)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
-    monkeypatch.setattr(compiled, "MIN_WORK", 0)
+    use(instructions, monkeypatch, n_threads)
     directions = both_directions(POOLED[case], indexed=indexed)
     actual = pools_and_gradients(directions, pools, "compiled")
     double = and_back(in_double(directions[0]))
     expected = pools_and_gradients(double, pools, "reference")
     assert_same(actual, expected, torch.float32)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("indexed", [False, True])
+@pytest.mark.parametrize("case", ["recurrent dropout", "H=257", "one text"])
+@pytest.mark.parametrize("instructions", SHORT_INSTRUCTIONS)
+def test_gradients_of_pools_in_bfloat16(instructions, case, indexed, n_threads, monkeypatch):
+    """Without the maximum, which can be another state's when these are rounded."""
+    pools = frozenset({"last", "mean"})
+    directions = both_directions(POOLED[case], indexed=indexed, dtype=torch.bfloat16)
+    use(instructions, monkeypatch, n_threads)
+    actual = pools_and_gradients(directions, pools, "compiled")
+    double = and_back(in_double(directions[0]))
+    assert_near(actual, pools_and_gradients(double, pools, "reference"), n_roundings=2)
+
+
+@pytest.mark.parametrize("instructions", SHORT_INSTRUCTIONS)
+def test_the_gradient_of_the_maximum_in_bfloat16(instructions, monkeypatch):
+    """As of the states themselves where each text has one, so that no other can be the largest."""
+    use(instructions, monkeypatch)
+    directions = both_directions(Case(1, 33, 5, 48), indexed=False, dtype=torch.bfloat16)
+    pooled = pools_and_gradients(directions, frozenset({"max"}), "compiled")
+    last = pools_and_gradients(directions, frozenset({"last"}), "compiled")
+    assert all(torch.equal(value, last[name]) for name, value in pooled.items())
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize(("dtype", "instructions"), BOTH)
+def test_sums_of_rows(dtype, instructions, n_threads, monkeypatch):
+    """In float32 the bits of index_add_, in bfloat16 those of the sum rounded once."""
+    use(instructions, monkeypatch)
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(500, 208, generator=generator).to(dtype)[:, :192]  # they lie apart
+    source = torch.randint(90, (499,), generator=generator)
+    sums = products.sum_rows(rows, source, 100, n_threads)
+    expected = torch.zeros(100, 192).index_add_(0, source, rows[:499].float()).to(dtype)
+    assert torch.equal(sums[:100], expected) and not sums[90:].any()
+
+
+def test_rows_of_products():
+    """Few numbers of rows in bfloat16, each at most an eighth more than needed."""
+    needed = range(1, 5_000)
+    for n in needed:
+        assert rows.n_for_products(n, torch.float32) == n
+        assert n <= rows.n_for_products(n, torch.bfloat16) <= max(n + 1, n * 9 / 8)
+    assert len({rows.n_for_products(n, torch.bfloat16) for n in needed}) < 100
+    x = rows.with_more_rows(torch.ones(1_001, 3, dtype=torch.bfloat16))
+    assert len(x) == 1_024 and not x[1_001:].any() and x[:1_001].all()
 
 
 def test_the_gradient_of_equal_maxima_goes_to_the_one_that_is_read_first():
@@ -343,7 +437,7 @@ def test_the_mean_of_a_long_text_keeps_its_digits():
 @pytest.mark.parametrize("gate", range(4))
 def test_pools_of_what_is_no_number(instructions, step, gate, monkeypatch):
     """In one gate of one unit at one step: every state from there on is none."""
-    monkeypatch.setattr(compiled, "instructions", lambda: instructions)
+    use(instructions, monkeypatch)
     inputs = make_inputs(Case(3, 2, 5, 16), "lstm", torch.float32)
     with torch.no_grad():
         inputs.weight_ih.zero_()[16 * gate, 0] = 1.0

@@ -14,7 +14,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sklstm.kernels import available_backends, compiled, dispatch, library, lstm_layer, triton_layer
+from sklstm.kernels import (
+    aten,
+    available_backends,
+    compiled,
+    dispatch,
+    library,
+    lstm_layer,
+    triton_layer,
+)
 from sklstm.kernels.cells import CELLS
 from sklstm.kernels.contract import Inputs, check_inputs
 from sklstm.kernels.dispatch import BACKENDS, choose, gains_from_bfloat16, refusal
@@ -179,19 +187,48 @@ def test_table_of_what_each_backend_runs(capsys, monkeypatch):
     ("backend", "device", "changes", "expected"),
     [
         ("aten", "cpu", {}, True),
-        ("auto", "cpu", {}, True),
-        ("auto", "cpu", {"is_plain": False}, False),
-        ("auto", "cpu", {"cell": "coupled"}, False),
-        ("compiled", "cpu", {}, False),
+        ("aten", "cpu", {"masked": True}, False),
+        ("aten", "cpu", {"zoned": True}, False),
+        ("aten", "cpu", {"cell": "coupled"}, False),
         ("aten", "cuda", {}, False),
-        ("auto", "cuda", {"cell": "coupled", "is_plain": False}, True),
-        ("auto", "cuda", {"hidden": 257}, False),
+        ("compiled", "cpu", {"masked": True}, True),
+        ("compiled", "cpu", {"zoned": True}, False),
+        ("compiled", "cpu", {"cell": "peephole"}, False),
+        ("compiled", "cuda", {}, False),
+        ("torch", "cpu", {}, False),
+        ("triton", "cuda", {"cell": "coupled", "masked": True, "zoned": True}, True),
+        ("triton", "cuda", {"hidden": 257}, False),
+        ("auto", "cpu", {}, True),
+        ("auto", "cpu", {"cell": "coupled"}, False),
+        ("auto", "cuda", {"cell": "coupled"}, True),
+        ("auto", "meta", {}, False),
     ],
 )
 def test_what_gains_from_bfloat16(monkeypatch, backend, device, changes, expected):
+    """With all units for it, and without any."""
     monkeypatch.setattr(triton_layer, "device_refusal", lambda device: None)
-    layer = {"cell": "lstm", "hidden": 128, "is_plain": True} | changes
-    assert gains_from_bfloat16(backend, torch.device(device), **layer) == expected
+    refusal = None if device == "cpu" else "runs on the CPU only"
+    monkeypatch.setattr(compiled, "device_refusal", lambda device: refusal)
+    layer = {"cell": "lstm", "hidden": 128, "masked": False, "zoned": False} | changes
+    for has_units in (True, False):
+        capability = (8, 0) if has_units else (7, 5)
+        monkeypatch.setattr("torch.cuda.get_device_capability", lambda of, own=capability: own)
+        monkeypatch.setattr(compiled, "instructions", lambda dtype, own=has_units: int(own))
+        monkeypatch.setattr(aten, "has_matrix_units", lambda own=has_units: own)
+        gains = gains_from_bfloat16(backend, torch.device(device), **layer)
+        assert gains == (expected and has_units)
+
+
+def test_matrix_units_for_bfloat16(monkeypatch):
+    for capabilities, expected in (
+        ({"amx_bf16": True}, True),
+        ({"amx_bf16": False, "avx512_bf16": True}, False),
+        ({"architecture": "arm64", "bf16": True}, False),
+    ):
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda of=capabilities: of, raising=False)
+        assert aten.has_matrix_units() is expected
+    monkeypatch.delattr("torch.cpu.get_capabilities")
+    assert aten.has_matrix_units() is False
 
 
 def sized(n_texts, hidden, *, lengths=None, dtype=torch.float32, training=True, **changes):
@@ -252,7 +289,9 @@ def test_auto_chooses_by_the_rule(directions, need_last, expected, monkeypatch):
         (sized(128, 256, lengths=torch.full((128,), 100)), "compiled"),
         (sized(32, 128, mask_h=torch.zeros(32, 128)), "compiled"),
         (sized(32, 128, dtype=torch.float64), "torch"),
-        (sized(32, 128, dtype=torch.bfloat16), "aten"),
+        (sized(32, 128, dtype=torch.bfloat16), "compiled"),
+        (sized(128, 128, dtype=torch.bfloat16, training=False), "compiled"),
+        (sized(32, 128, dtype=torch.float16), "torch"),
         (sized(32, 128, zone_h=torch.zeros(1), zone_c=torch.zeros(1)), "torch"),
         (sized(128, 256, training=False), "aten"),
         (sized(32, 128, lengths=HALF_PADDING, training=False), "compiled"),
@@ -261,7 +300,17 @@ def test_auto_chooses_by_the_rule(directions, need_last, expected, monkeypatch):
 )
 def test_auto_prefers_what_is_compiled(directions, expected, monkeypatch):
     monkeypatch.setattr(compiled, "library", lambda: object())
+    monkeypatch.setattr(compiled, "instructions", lambda dtype: 1)
     assert choose("auto", directions, need_last=False) == expected
+
+
+def test_bfloat16_without_instructions_for_it(monkeypatch):
+    """The compiled recurrence widens it then, which only who asks for it shall wait for."""
+    monkeypatch.setattr(compiled, "library", lambda: object())
+    monkeypatch.setattr(compiled, "instructions", lambda dtype: 0)
+    directions = sized(32, 128, dtype=torch.bfloat16)
+    assert choose("auto", directions, need_last=False) == "aten"
+    assert choose("compiled", directions, need_last=False) == "compiled"
 
 
 def test_compiled_is_built_where_there_is_a_compiler():
@@ -302,7 +351,7 @@ SOURCES = {
     "foreign": "int something(void) { return 1; }",
     "stale": "".join(
         f"long sklstm_{name}(void) {{ return {library.VERSION - 1}; }} "
-        for name in "version size_of_layer instructions forward backward pack".split()
+        for name in "version size_of_layer instructions forward backward pack sum_rows".split()
     ),
 }
 

@@ -125,6 +125,8 @@ def test_side_by_side_is_one_after_the_other(cell, n_directions, monkeypatch):
 
 HALF = [("torch", cell, dtype) for cell in CELLS for dtype in (torch.bfloat16, torch.float16)]
 HALF += [("aten", "lstm", torch.bfloat16)]
+if "compiled" in ON_CPU:
+    HALF += [("compiled", "lstm", torch.bfloat16)]
 
 
 @pytest.mark.parametrize(("backend", "cell", "dtype"), HALF)

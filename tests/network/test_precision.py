@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from sklstm import lstm
+from sklstm.lstm import LSTM
 from sklstm.network.pooling import POOLINGS
-from sklstm.network.precision import check_precision, has_bfloat16_units, resolve_device
+from sklstm.network.precision import check_precision, resolve_device
 from tests.builders import IDS, LENGTHS, build_network
 
 
@@ -29,7 +30,7 @@ def dtypes_seen(network):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16"])
 def test_precision_is_that_of_the_lstm_only(monkeypatch, has_units, training, precision):
-    monkeypatch.setattr("sklstm.network.precision.has_bfloat16_units", lambda device: has_units)
+    monkeypatch.setattr(LSTM, "gains_from_bfloat16", lambda layer, device: has_units)
     others = {"num_layers": 2, "pooling": tuple(POOLINGS), "attention": "dot"}
     network = build_network(precision=precision, **others)
     pooled = []
@@ -44,34 +45,6 @@ def test_precision_is_that_of_the_lstm_only(monkeypatch, has_units, training, pr
     torch.testing.assert_close(outputs, expected, rtol=0, atol=0.02)
     outputs.sum().backward()
     assert {p.grad.dtype for p in network.parameters() if p.grad is not None} == {torch.float32}
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"cell": "peephole"}, {"recurrent_dropout": 0.2}, {"zoneout": 0.1}, {"backend": "torch"}],
-    ids=str,
-)
-def test_auto_is_float32_where_torch_has_no_fused_layer(monkeypatch, changes):
-    monkeypatch.setattr("sklstm.network.precision.has_bfloat16_units", lambda device: True)
-    dtypes, _ = dtypes_seen(build_network(precision="auto", **changes))
-    assert dtypes == {torch.float32}
-
-
-def test_units_for_bfloat16(monkeypatch):
-    cpu, cuda = torch.device("cpu"), torch.device("cuda:0")
-    for capabilities, expected in (
-        ({"amx_bf16": True}, True),
-        ({"amx_bf16": False, "avx512_bf16": True}, False),
-        ({"architecture": "arm64", "bf16": True}, False),
-    ):
-        monkeypatch.setattr("torch.cpu.get_capabilities", lambda of=capabilities: of, raising=False)
-        assert has_bfloat16_units(cpu) is expected
-    monkeypatch.delattr("torch.cpu.get_capabilities")
-    assert has_bfloat16_units(cpu) is False
-    for capability, expected in (((7, 5), False), ((8, 0), True), ((12, 0), True)):
-        monkeypatch.setattr("torch.cuda.get_device_capability", lambda device, of=capability: of)
-        assert has_bfloat16_units(cuda) is expected
-    assert has_bfloat16_units(torch.device("meta")) is False
 
 
 def test_devices():
