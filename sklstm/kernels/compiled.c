@@ -114,6 +114,12 @@ static void clear_padding(const Layer *layer, int64_t thread, int64_t n_threads)
 /* How many tiles hold so many rows of weights. */
 static inline int64_t tiles_of(int64_t rows) { return (rows + 2 * SIDE - 1) / (2 * SIDE); }
 
+/* Ask for memory that is going to be written ``bytes`` behind a place: a step writes more lines than
+   may wait for theirs at the same time. Nothing is read, so there need not be any memory there. */
+static inline void ask_for(const void *place, int64_t bytes) {
+    __builtin_prefetch((const void *)((uintptr_t)place + (uintptr_t)bytes), 1);
+}
+
 #define V NAME(vector)
 #define I NAME(whole)
 #define INLINE static inline __attribute__((always_inline))

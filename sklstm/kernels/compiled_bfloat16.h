@@ -217,9 +217,9 @@ INLINE void SHORT(finish)(const Layer *layer, const SHORT(Spot) *at, int64_t uni
         for (int k = 0; k < 4; k++) SHORT(store)(at->gates + k * hidden + unit, gate[k]);
         const int64_t ahead = layer->reverse ? -1 : 1;
         for (int k = 0; k < 4; k++)
-            __builtin_prefetch(at->gates + ahead * layer->gates_row + k * hidden + unit, 1);
-        __builtin_prefetch(at->c + ahead * hidden + unit, 1);
-        __builtin_prefetch(at->h_in + ahead * hidden + unit, 1);
+            ask_for(at->gates, 2 * (ahead * layer->gates_row + k * hidden + unit));
+        ask_for(at->c, 4 * (ahead * hidden + unit));
+        ask_for(at->h_in, 2 * (ahead * hidden + unit));
     }
     V h = gate[3] * SHORT(tangent)(c);
     if (at->out) SHORT(store)(at->out + unit, h);
@@ -289,6 +289,7 @@ static void SHORT(gates_backward)(const Layer *layer, int64_t text, int64_t step
     bfloat16 *d = (bfloat16 *)layer->d + here.row * layer->d_row;
     const float *dh_later = layer->dh + text * hidden;
     float *dc_later = layer->dc + text * hidden;
+    const int64_t next = (layer->reverse ? 1 : -1) * layer->d_row;
     for (int64_t u = 0; u < hidden; u += WIDTH) {
         const V i = SHORT(load)(gates + u), f = SHORT(load)(gates + hidden + u);
         const V g = SHORT(load)(gates + 2 * hidden + u), o = SHORT(load)(gates + 3 * hidden + u);
@@ -311,7 +312,7 @@ static void SHORT(gates_backward)(const Layer *layer, int64_t text, int64_t step
         for (int gate = 0; gate < 4; gate++) {
             SHORT(store)(d + gate * hidden + u, of_gate[gate]);
             SHORT(store)(copy + gate * hidden + u, of_gate[gate]);
-            __builtin_prefetch(d + (layer->reverse ? 1 : -1) * layer->d_row + gate * hidden + u, 1);
+            ask_for(d, 2 * (next + gate * hidden + u));
             float *sum = bias + gate * hidden + u;
             NAME(store)(sum, NAME(load)(sum) + of_gate[gate]);
         }

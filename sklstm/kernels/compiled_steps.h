@@ -223,9 +223,9 @@ INLINE void NAME(find_places)(const Layer *layer, int64_t text, int64_t step, in
                                          : layer->c_last + text * hidden;
     if (!layer->gates) return;
     for (int gate = 0; gate < 4; gate++)
-        __builtin_prefetch(at->gates[row] + gate * hidden + unit, 1);
-    __builtin_prefetch(at->c[row] + unit, 1);
-    __builtin_prefetch(at->h_next[row] + unit, 1);
+        ask_for(at->gates[row], 4 * (gate * hidden + unit));
+    ask_for(at->c[row], 4 * unit);
+    ask_for(at->h_next[row], 4 * unit);
 }
 
 /* All steps of the texts order[thread], order[thread + n_threads], ... */
@@ -279,6 +279,7 @@ static void NAME(gates_backward)(const Layer *layer, int64_t text, int64_t step,
     float *d = layer->d + here.row * layer->d_row;
     const float *dh_later = layer->dh + text * hidden;
     float *dc_later = layer->dc + text * hidden;
+    const int64_t next = (layer->reverse ? 1 : -1) * layer->d_row;
     for (int64_t u = 0; u < hidden; u += WIDTH) {
         const V i = NAME(load)(gates + u), f = NAME(load)(gates + hidden + u);
         const V g = NAME(load)(gates + 2 * hidden + u), o = NAME(load)(gates + 3 * hidden + u);
@@ -300,7 +301,7 @@ static void NAME(gates_backward)(const Layer *layer, int64_t text, int64_t step,
         NAME(store)(dc_later + u, dc * f);
         for (int gate = 0; gate < 4; gate++) {
             NAME(store)(d + gate * hidden + u, of_gate[gate]);
-            __builtin_prefetch(d + (layer->reverse ? 1 : -1) * layer->d_row + gate * hidden + u, 1);
+            ask_for(d, 4 * (next + gate * hidden + u));
             float *sum = bias + gate * hidden + u;
             NAME(store)(sum, NAME(load)(sum) + of_gate[gate]);
         }

@@ -88,10 +88,10 @@ class LSTMLanguageNetwork(Encoder):
         index = place[ids.long()]
         with casting(self, ids.device):
             states = self.lstm.states(table, None, index)
-        states = states.to(table.dtype)
+        precision, states = states.dtype, states.to(table.dtype)
         contexts = torch.cat([c.flatten(0, 1) for c in self._contexts(states)])
         targets = torch.cat([index[1:].flatten(), index[:-1].flatten()][: len(self.projections)])
-        return sampled_softmax_loss(contexts, targets, candidates)
+        return sampled_softmax_loss(contexts, targets, candidates, precision)
 
     def _contexts(self, states):
         """Return for each direction what predicts its targets, (T - 1, B, E).
@@ -158,21 +158,24 @@ def sampled_softmax_loss(
     contexts: Tensor,  # (M, E)
     targets: Tensor,  # (M,) rows of the table
     candidates: Candidates,
+    precision: torch.dtype = torch.float32,
 ) -> Tensor:
     """Return the mean cross-entropy by a softmax over the target and the negatives.
 
     Each negative counts as often in the sum as it was likely to be left out: the sum is that over
     all ids on average, and exactly where all were drawn. A negative that is the target itself
     counts once (Jean et al. 2015, On Using Very Large Target Vocabulary).
+
+    The loss is in float32; ``precision`` is that of the products of its gradients.
     """
-    return _SampledSoftmax.apply(contexts, targets, *candidates)
+    return _SampledSoftmax.apply(contexts, targets, *candidates, precision)
 
 
 class _SampledSoftmax(torch.autograd.Function):
     """The loss and its gradients, a few rows at a time, so that no (M, n) is ever in memory."""
 
     @staticmethod
-    def forward(ctx, contexts, targets, table, bias, negatives, log_share):
+    def forward(ctx, contexts, targets, table, bias, negatives, log_share, precision):
         n, m = len(negatives), len(targets)
         width = -(-(n + 1) // GRAIN) * GRAIN
         # The column behind the negatives is the target's; those behind it count for nothing.
@@ -189,6 +192,7 @@ class _SampledSoftmax(torch.autograd.Function):
         grad_contexts = torch.empty_like(contexts)
         grad_weight, grad_offset = torch.zeros_like(weight), torch.zeros_like(offset)
         p_target = torch.empty_like(logit)
+        weight_there, contexts_there = weight.to(precision), contexts.to(precision)
         size = max(1, MAX_LOGITS // width)
         for begin in range(0, m, size):
             rows = slice(begin, begin + size)
@@ -199,9 +203,10 @@ class _SampledSoftmax(torch.autograd.Function):
             p = torch.softmax(p, dim=1)
             p_target[rows] = p[:, n]
             p[:, n] = 0.0
-            torch.mm(p, weight, out=grad_contexts[rows])
-            grad_weight.addmm_(p.T, x)
             grad_offset += p.sum(dim=0)
+            p = p.to(precision)
+            grad_contexts[rows] = p @ weight_there
+            grad_weight += p.T @ contexts_there[rows]
         grad_target = p_target - 1.0
         grad_contexts.addcmul_(grad_target.unsqueeze(1), target_weight)
         grad_table = torch.zeros_like(table).index_add_(
@@ -220,7 +225,7 @@ class _SampledSoftmax(torch.autograd.Function):
     def backward(ctx, grad):
         share = grad / ctx.n_rows
         grad_contexts, grad_table, grad_bias = (g * share for g in ctx.saved_tensors)
-        return grad_contexts, None, grad_table, grad_bias, None, None
+        return grad_contexts, None, grad_table, grad_bias, None, None, None
 
 
 def log_frequencies(counts: np.ndarray) -> Tensor:

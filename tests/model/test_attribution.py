@@ -136,7 +136,7 @@ def test_attributions_are_those_of_the_plain_definition(pooling):
 
 def test_attributions_are_those_of_captum():
     captum = pytest.importorskip("captum.attr", reason="captum is not installed")
-    model, text = fit(), SOME[3]
+    model, text = fit(precision="float32"), SOME[3]
     network = model.model_.network
     ids, lengths = model.model_.encode([text]).pad(np.zeros(1, dtype=int))
     start = network.embedding(torch.where(ids > 0, UNKNOWN, 0)).detach().transpose(0, 1)
