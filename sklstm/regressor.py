@@ -159,10 +159,10 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
     precision : {'auto', 'float32', 'bfloat16'}, default='auto'
         Number format of the LSTM; everything else is float32. 'auto' trains in bfloat16 where that
         is faster, and in float32 elsewhere; it always validates and predicts in float32. bfloat16
-        is faster on a CPU with Intel's AMX, with the standard cell, and on a CUDA card of compute
-        capability 8 or more, for up to 256 hidden units. 'bfloat16' is for prediction too, on any
-        device; what it gains depends on the hardware. 'float32' is for everything, and does not
-        depend on the device.
+        is faster on a CPU with instructions for it (AVX-512 or AMX), with the standard cell and
+        without zoneout, and on a CUDA card of compute capability 8 or more, for up to 256 hidden
+        units. 'bfloat16' is for prediction too, on any device; what it gains depends on the
+        hardware. 'float32' is for everything, and does not depend on the device.
     backend : {'auto', 'aten', 'compiled', 'reference', 'torch', 'triton'}, default='auto'
         Implementation of the LSTM. 'auto' takes the fastest that can run; a name that cannot run
         raises an error.

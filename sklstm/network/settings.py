@@ -36,8 +36,8 @@ class NetworkSettings:
     cell, backend : str
         Of the LSTM; see :class:`~sklstm.lstm.LSTM`.
     precision : {'auto', 'float32', 'bfloat16'}
-        What the LSTM computes in. 'auto' is bfloat16 while training on a device with units for
-        it, and float32 otherwise. Everything around the LSTM is in the weights' dtype always.
+        What the LSTM computes in. 'auto' is bfloat16 while training where that is faster, and
+        float32 otherwise. Everything around the LSTM is in the weights' dtype always.
     attention : {'dot'} or None
         Whether each state is replaced by the mean of all states, weighted by the softmax of
         its dot products with them.
