@@ -27,6 +27,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from sklstm.kernels import available_backends, reference
 from sklstm.kernels.cells import CELLS
+from sklstm.kernels.library import instructions
 from sklstm.kernels.memory import reused_memory
 from sklstm.lstm import LSTM
 
@@ -87,13 +88,18 @@ def measure_peak(dtype):
     return 2 * n**3 / seconds
 
 
+def is_compiled_for(dtype):
+    """Return whether the compiled recurrence has instructions for the dtype, and need not widen."""
+    return dtype == torch.float32 or instructions(dtype) > 0
+
+
 def backends(batch, hidden, dtype, options):
     """Yield a row for each way to run the standard cell, on full and on ragged batches."""
     bidirectional = options.directions == 2
     theirs = torch.nn.LSTM(hidden, hidden, bidirectional=bidirectional, dtype=dtype)
     ours = {}
     for name in [*available_backends("cpu"), "auto"]:
-        if name != "reference" and (name != "compiled" or dtype == torch.float32):
+        if name != "reference" and (name != "compiled" or is_compiled_for(dtype)):
             ours[name] = LSTM(hidden, hidden, bidirectional=bidirectional, backend=name).to(dtype)
             ours[name].load_state_dict(theirs.state_dict())
     x = torch.randn(N_STEPS, batch, hidden, dtype=dtype)

@@ -117,8 +117,8 @@ def suits(directions: list[Inputs]) -> bool:
     inputs = directions[0]
     if inputs.x.device.type != "cpu" or inputs.x.dtype not in DTYPES:
         return False
-    if inputs.x.dtype == torch.bfloat16:
-        return library() is not None and instructions(torch.bfloat16) > 0
+    if inputs.x.dtype == torch.bfloat16 and (library() is None or not instructions(torch.bfloat16)):
+        return False
     if needs_backward(directions) or inputs.index is not None:
         return True
     return live_share(inputs) <= 0.9

@@ -1,14 +1,17 @@
-"""The fits of n-grams use one thread for BLAS.
+"""The fits of n-grams use one thread for BLAS, and one for each of their linear models.
 
 Their vectors are long and their products are sparse, so that BLAS is asked for sums of products
 only. Several threads gain nothing there. They wait for each other busily, which takes many
-times as long as the work where other processes are busy.
+times as long as the work where other processes are busy. The products of sparse matrices let other
+threads of Python run, so that two models are fitted at the same time.
 """
 
 import threading
 from contextlib import contextmanager
 from functools import cache
 
+import torch
+from joblib import parallel_config
 from threadpoolctl import ThreadpoolController
 
 
@@ -24,6 +27,11 @@ def one_blas_thread():
         yield
     finally:
         _limit.leave()
+
+
+def models_in_threads():
+    """Let an ensemble without ``n_jobs`` fit its models in threads, as many as torch uses."""
+    return parallel_config(backend="threading", n_jobs=torch.get_num_threads())
 
 
 class _Limit:

@@ -28,12 +28,21 @@ def test_no_more_threads_than_processors(monkeypatch, threads, allowed, expected
     assert int(result.stdout) == expected
 
 
-@pytest.mark.parametrize("given", [None, "ACTIVE"])
-def test_threads_wait_asleep_unless_the_user_says_otherwise(given):
-    variables = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    variables |= {} if given is None else {"OMP_WAIT_POLICY": given}
-    code = "import os, sklstm; print(os.environ['OMP_WAIT_POLICY'])"
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ("PASSIVE", "5000")),
+        ({"GOMP_SPINCOUNT": "7"}, ("PASSIVE", "7")),
+        ({"OMP_WAIT_POLICY": "PASSIVE"}, ("PASSIVE", None)),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, ("ACTIVE", None)),
+    ],
+    ids=str,
+)
+def test_threads_soon_sleep_unless_the_user_says_otherwise(given, expected):
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    variables = {name: value for name, value in os.environ.items() if name not in names} | given
+    code = f"import os, sklstm; print(tuple(map(os.environ.get, {names})))"
     run = subprocess.run(
         [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True
     )
-    assert run.stdout.strip() == (given or "PASSIVE")
+    assert run.stdout.strip() == str(expected)
