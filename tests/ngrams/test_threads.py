@@ -1,6 +1,10 @@
-"""The fits of n-grams use one thread of BLAS."""
+"""The fits of n-grams use one thread of BLAS, and one for each linear model of several classes."""
 
+import threading
+
+import numpy as np
 import pytest
+import torch
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import MultinomialNB
@@ -8,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from sklstm import LSTMTextClassifier
+from sklstm.ngrams.naive_bayes import NaiveBayesLogisticRegression
 from sklstm.ngrams.threads import one_blas_thread
 from tests.conftest import LABELS, TEXTS, TINY
 
@@ -59,3 +64,25 @@ def test_fits_in_several_threads_leave_the_limit_as_it_was():
         assert blas_threads() == {1}
         second.__exit__(None, None, None)
         assert blas_threads() == before
+
+
+@pytest.mark.parametrize(("n_classes", "n_threads"), [(2, 2), (3, 2), (3, 1)])
+def test_linear_models_of_several_classes_are_fitted_in_threads(n_classes, n_threads, monkeypatch):
+    """With the same bits; one after another where torch may use one thread."""
+    seen = []
+
+    def fit(self, *args, _fit=NaiveBayesLogisticRegression.fit, **kwargs):
+        seen.append(threading.current_thread())
+        return _fit(self, *args, **kwargs)
+
+    monkeypatch.setattr(NaiveBayesLogisticRegression, "fit", fit)
+    labels = [k % n_classes for k in range(3 * len(TEXTS))]
+    settings = TINY | {"max_epochs": 1, "blend": "ngrams", "early_stopping": False}
+    predicted = []
+    for n in (n_threads, 1):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=n: n)
+        model = LSTMTextClassifier(**settings).fit(TEXTS * 3, labels)
+        predicted.append(model.member_.predict_proba(TEXTS))
+    np.testing.assert_array_equal(*predicted)
+    elsewhere = [thread is not threading.current_thread() for thread in seen]
+    assert elsewhere == [n_classes > 2 and n_threads > 1, False]
