@@ -31,7 +31,7 @@ def test_no_more_threads_than_processors(monkeypatch, threads, allowed, expected
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, ("PASSIVE", "5000")),
+        ({}, ("PASSIVE", "2000")),
         ({"GOMP_SPINCOUNT": "7"}, ("PASSIVE", "7")),
         ({"OMP_WAIT_POLICY": "PASSIVE"}, ("PASSIVE", None)),
         ({"OMP_WAIT_POLICY": "ACTIVE"}, ("ACTIVE", None)),
