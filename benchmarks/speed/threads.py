@@ -2,9 +2,10 @@
 
 python benchmarks/speed/threads.py --train trec/train.csv.xz --busy 0 2
 
-The threads of OpenMP wait for work either busy or asleep. The package makes them sleep after a short
-time, unless the environment says otherwise; "waiting busy" is the default of GNU's runtime. Each fit
-runs in a fresh process, since the runtime reads the environment once. The processes take turns.
+The threads of OpenMP wait for work either busy or asleep. The package makes them sleep after a
+short time, unless the environment says otherwise; "waiting busy" is the default of GNU's runtime.
+Each fit runs in a fresh process, since the runtime reads the environment once. The processes take
+turns.
 """
 
 import os
