@@ -199,12 +199,8 @@ def _take_states(inputs: Inputs, rows: Rows, tensors: dict[str, Tensor]) -> Outp
 
 def _prepare(inputs, rows, source, projected, n_threads, **fields) -> "_Call":
     """Return the call of the forward of a direction, with further fields; ``out`` is one."""
-    h0, mask, units = (
-        padded(inputs.h0),
-        padded(inputs.mask_h),
-        padded_size(inputs.weight_hh.shape[1]),
-    )
-    h0 = h0 if mask is None else h0 * mask
+    h0, mask = padded(inputs.h0), padded(inputs.mask_h)
+    h0, units = h0 if mask is None else h0 * mask, h0.shape[1]
     fields |= {"h0": h0, "mask": _float32(mask), "c_last": _own_float32(inputs.c0)}
     if mask is not None and "h_in" not in fields:
         fields["h_in"] = empty(len(rows.place), units, h0.dtype)

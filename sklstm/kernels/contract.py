@@ -70,8 +70,9 @@ and these constants:
 ``POOLS``
     the pools that it can take of the states of a text while it computes them, so that they need no
     memory: of "max" and "mean", over the text's steps, and "last", the state after its last step in
-    the direction of reading. If there are any, ``forward_all`` takes them as a further argument,
-    and then returns ``Outputs`` that have only ``pools``, whose names ``grads`` has.
+    the direction of reading. They are in float32 where the inputs are shorter. If there are any,
+    ``forward_all`` takes them as a further argument, and then returns ``Outputs`` that have only
+    ``pools``, whose names ``grads`` has.
 
 ``CAN_BE_EXPORTED``
     whether torch.export can trace it: as one operator of torch, or as plain steps.
