@@ -185,7 +185,7 @@ def test_warm_start_resumes(case, fitted):
     resumed.fit(ALL_TEXTS, case.y)
     fresh = case.fit(max_epochs=1)
     moved, anew = (np.abs(case.outputs(model) - before).mean() for model in (resumed, fresh))
-    assert 0 < moved < 0.7 * anew
+    assert 0 < moved < 0.85 * anew
 
 
 class Interrupt(Callback):

@@ -24,7 +24,7 @@ from sklstm.composition import NGRAMS, list_members
 from sklstm.ngrams.label_sets import LinearLabelSets
 from sklstm.ngrams.linear import make_ngram_member
 from sklstm.ngrams.prediction import can_predict, predict_proba
-from sklstm.ngrams.threads import models_in_threads, one_blas_thread
+from sklstm.ngrams.threads import threads_of_ngrams
 from sklstm.ngrams.vectorizer import NgramCounts, NgramVectorizer
 from sklstm.tasks.protocol import Task
 from sklstm.text.examples import Examples
@@ -109,7 +109,7 @@ def fit_member(estimator, examples: Examples, task: Task):
     weights = _find_weights(estimator, examples, task)
     weighted = {} if weights is None else {_name_of_weights(estimator, task): weights}
     fresh = clone(estimator)
-    threads = one_blas_thread() if counts_ngrams(estimator) else nullcontext()
+    threads = threads_of_ngrams(task.n_outputs) if counts_ngrams(estimator) else nullcontext()
     with _one_error(estimator, task), threads:
         return fresh.fit(examples.texts, task.decode(examples.targets), **weighted)
 
@@ -118,9 +118,7 @@ def _fit_counted(estimator: Pipeline, counts: NgramCounts, rows, examples: Examp
     """Return fitted n-grams, as ``fit_member`` does; the examples are these rows of the counts."""
     weights, (ngrams, linear) = _find_weights(estimator, examples, task), map(clone, estimator)
     weighted = {} if weights is None else {"sample_weight": weights}
-    # Two classes gain nothing: both of their models wait for memory.
-    threads = models_in_threads() if task.n_outputs > 2 else nullcontext()
-    with _one_error(estimator, task), one_blas_thread(), threads:
+    with _one_error(estimator, task), threads_of_ngrams(task.n_outputs):
         features = ngrams.fit_counts(counts, rows)
         linear.fit(features, task.decode(examples.targets), **weighted)
     names = [name for name, _ in estimator.steps]

@@ -29,9 +29,16 @@ def one_blas_thread():
         _limit.leave()
 
 
-def models_in_threads():
-    """Let an ensemble without ``n_jobs`` fit its models in threads, as many as torch uses."""
-    return parallel_config(backend="threading", n_jobs=torch.get_num_threads())
+@contextmanager
+def threads_of_ngrams(n_outputs: int):
+    """Fit n-grams with one thread of BLAS, and their linear models in as many as torch uses.
+
+    With one or two outputs the models are fitted one after the other: they wait for memory, and
+    threads gain nothing.
+    """
+    n_threads = torch.get_num_threads() if n_outputs > 2 else 1
+    with one_blas_thread(), parallel_config(backend="threading", n_jobs=n_threads):
+        yield
 
 
 class _Limit:
