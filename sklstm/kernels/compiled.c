@@ -145,7 +145,9 @@ static void SHORT(end)(void) {}
 #define TILES
 /* Each of the eight tiles has 16 rows of 64 bytes. */
 static void SHORT(begin)(void) {
-    struct { uint8_t palette, zero[15]; uint16_t bytes[16]; uint8_t rows[16]; } tiles = {1, {0}, {0}, {0}};
+    struct { uint8_t palette, zero[15]; uint16_t bytes[16]; uint8_t rows[16]; } tiles;
+    memset(&tiles, 0, sizeof(tiles));
+    tiles.palette = 1;
     for (int tile = 0; tile < 8; tile++) tiles.bytes[tile] = 64, tiles.rows[tile] = 16;
     _tile_loadconfig(&tiles);
 }

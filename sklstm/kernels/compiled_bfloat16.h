@@ -283,32 +283,18 @@ static void SHORT(gates_backward)(const Layer *layer, int64_t text, int64_t step
     const bfloat16 *grad = layer->grad
         ? (const bfloat16 *)layer->grad + here.token * layer->grad_step + text * layer->grad_text
         : 0;
-    const float *grad_mean = layer->grad_mean ? layer->grad_mean + text * hidden : 0;
-    const float *grad_max = layer->grad_max ? layer->grad_max + text * hidden : 0;
-    const int32_t *where = layer->where ? layer->where + text * hidden : 0;
     bfloat16 *d = (bfloat16 *)layer->d + here.row * layer->d_row;
     const float *dh_later = layer->dh + text * hidden;
     float *dc_later = layer->dc + text * hidden;
     const int64_t next = (layer->reverse ? 1 : -1) * layer->d_row;
     for (int64_t u = 0; u < hidden; u += WIDTH) {
-        const V i = SHORT(load)(gates + u), f = SHORT(load)(gates + hidden + u);
-        const V g = SHORT(load)(gates + 2 * hidden + u), o = SHORT(load)(gates + 3 * hidden + u);
+        V gate_of[4], of_gate[4];
+        for (int gate = 0; gate < 4; gate++) gate_of[gate] = SHORT(load)(gates + gate * hidden + u);
         const V tanh_c = SHORT(tangent)(NAME(load)(c_new + u));
         V dh = NAME(load)(dh_later + u);
         if (grad) dh += SHORT(load)(grad + u);
-        if (grad_mean) dh += NAME(load)(grad_mean + u);
-        if (grad_max) {
-            const I is_here = (I)(*(const I *)(where + u) == (int32_t)here.token);
-            dh += (V)((I)NAME(load)(grad_max + u) & is_here);
-        }
-        const V dc = NAME(load)(dc_later + u) + dh * o * (1.0f - tanh_c * tanh_c);
-        const V of_gate[4] = {
-            dc * g * i * (1.0f - i),
-            dc * NAME(load)(c_before + u) * f * (1.0f - f),
-            dc * i * (1.0f - g * g),
-            dh * tanh_c * o * (1.0f - o),
-        };
-        NAME(store)(dc_later + u, dc * f);
+        dh = NAME(add_pool_gradients)(layer, text * hidden + u, here.token, dh);
+        NAME(differentiate)(gate_of, NAME(load)(c_before + u), tanh_c, dh, dc_later + u, of_gate);
         for (int gate = 0; gate < 4; gate++) {
             SHORT(store)(d + gate * hidden + u, of_gate[gate]);
             SHORT(store)(copy + gate * hidden + u, of_gate[gate]);

@@ -264,6 +264,28 @@ static void NAME(forward)(const Layer *layer, int64_t thread, int64_t n_threads)
     }
 }
 
+/* What the pools of a text send to the states of a token, added to ``dh``. */
+INLINE V NAME(add_pool_gradients)(const Layer *layer, int64_t place, int64_t token, V dh) {
+    if (layer->grad_mean) dh += NAME(load)(layer->grad_mean + place);
+    if (layer->grad_max) {
+        const I is_here = (I)(*(const I *)(layer->where + place) == (int32_t)token);
+        dh += (V)((I)NAME(load)(layer->grad_max + place) & is_here);
+    }
+    return dh;
+}
+
+/* The gradients of the gates of a step, and that of the c before it, at ``dc_at``. */
+INLINE void NAME(differentiate)(const V gate[4], V c_before, V tanh_c, V dh, float *dc_at,
+                                V of_gate[4]) {
+    const V i = gate[0], f = gate[1], g = gate[2], o = gate[3];
+    const V dc = NAME(load)(dc_at) + dh * o * (1.0f - tanh_c * tanh_c);
+    of_gate[0] = dc * g * i * (1.0f - i);
+    of_gate[1] = dc * c_before * f * (1.0f - f);
+    of_gate[2] = dc * i * (1.0f - g * g);
+    of_gate[3] = dh * tanh_c * o * (1.0f - o);
+    NAME(store)(dc_at, dc * f);
+}
+
 /* The gradients of a step's gates, of the texts' c, and the share of this step in the bias'. */
 static void NAME(gates_backward)(const Layer *layer, int64_t text, int64_t step, float *bias) {
     const int64_t hidden = layer->hidden;
@@ -273,32 +295,18 @@ static void NAME(gates_backward)(const Layer *layer, int64_t text, int64_t step,
     const float *c_before = step ? layer->c + here.row_before * hidden : layer->c0 + text * hidden;
     const float *grad = layer->grad
         ? layer->grad + here.token * layer->grad_step + text * layer->grad_text : 0;
-    const float *grad_mean = layer->grad_mean ? layer->grad_mean + text * hidden : 0;
-    const float *grad_max = layer->grad_max ? layer->grad_max + text * hidden : 0;
-    const int32_t *where = layer->where ? layer->where + text * hidden : 0;
     float *d = layer->d + here.row * layer->d_row;
     const float *dh_later = layer->dh + text * hidden;
     float *dc_later = layer->dc + text * hidden;
     const int64_t next = (layer->reverse ? 1 : -1) * layer->d_row;
     for (int64_t u = 0; u < hidden; u += WIDTH) {
-        const V i = NAME(load)(gates + u), f = NAME(load)(gates + hidden + u);
-        const V g = NAME(load)(gates + 2 * hidden + u), o = NAME(load)(gates + 3 * hidden + u);
+        V gate_of[4], of_gate[4];
+        for (int gate = 0; gate < 4; gate++) gate_of[gate] = NAME(load)(gates + gate * hidden + u);
         const V tanh_c = NAME(tangent)(NAME(load)(c_new + u));
         V dh = NAME(load)(dh_later + u);
         if (grad) dh += NAME(load)(grad + u);
-        if (grad_mean) dh += NAME(load)(grad_mean + u);
-        if (grad_max) {
-            const I is_here = (I)(*(const I *)(where + u) == (int32_t)here.token);
-            dh += (V)((I)NAME(load)(grad_max + u) & is_here);
-        }
-        const V dc = NAME(load)(dc_later + u) + dh * o * (1.0f - tanh_c * tanh_c);
-        const V of_gate[4] = {
-            dc * g * i * (1.0f - i),
-            dc * NAME(load)(c_before + u) * f * (1.0f - f),
-            dc * i * (1.0f - g * g),
-            dh * tanh_c * o * (1.0f - o),
-        };
-        NAME(store)(dc_later + u, dc * f);
+        dh = NAME(add_pool_gradients)(layer, text * hidden + u, here.token, dh);
+        NAME(differentiate)(gate_of, NAME(load)(c_before + u), tanh_c, dh, dc_later + u, of_gate);
         for (int gate = 0; gate < 4; gate++) {
             NAME(store)(d + gate * hidden + u, of_gate[gate]);
             ask_for(d, 4 * (next + gate * hidden + u));
