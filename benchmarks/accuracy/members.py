@@ -4,9 +4,11 @@
     python benchmarks/accuracy/members.py trec mr                  # held-out rows of train.csv
     python benchmarks/accuracy/members.py trec mr --split test --seeds 0 1 2
     python benchmarks/accuracy/members.py trec mr --texts 200 500 1000   # few texts
+    python benchmarks/accuracy/members.py trec --encoder sentence-transformers/all-MiniLM-L6-v2
 
-The encoder is that of encoders.py. Each text is encoded once, before the fits; the seconds of that
-are a column of their own. Complete results are kept in a file and not repeated.
+The encoders are those of encoders.py. Each text is encoded once, before the fits, and the vectors
+are kept in benchmarks/results; the seconds of that are a column of their own. Complete results are
+kept in a file and not repeated.
 """
 
 import argparse
@@ -17,7 +19,9 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy
 
+import joblib
 import numpy as np
+from baselines import BASELINES, make_baseline
 from data_sets import SPLITS, find_data, load_data_set
 from encoders import SentenceEncoder
 from scores import score
@@ -29,9 +33,10 @@ from tables import join
 from sklstm import LSTMTextClassifier
 from sklstm.ngrams import member
 
-RESULTS = Path(__file__).parents[1] / "results" / "members.json"
-PENALTY = 30.0
-SYSTEMS = {
+FOLDER = Path(__file__).parents[1] / "results"
+RESULTS = FOLDER / "members.json"
+MEMORY = joblib.Memory(FOLDER / "vectors", verbose=0)
+SYSTEMS = BASELINES | {
     "encoder": "encoder + LogisticRegression",
     "default": "LSTMTextClassifier, defaults",
     "with encoder": "– with the encoder as a member",
@@ -82,10 +87,12 @@ def main():
             for seed in options.seeds:
                 data = whole.draw(n_texts, seed) if n_texts else whole
                 for system in options.systems:
-                    parts = (name, options.split, n_texts, seed, system)
-                    key = "|".join(map(str, parts)) + "|without folds" * options.without_folds
+                    key = describe(name, n_texts, seed, system, options)
                     if key not in kept:
-                        kept[key] = measure(make(system, seed), data, system)
+                        encoder = options.encoder if "encoder" in system else None
+                        seconds = encode(whole, encoder, options.dtype)
+                        estimator = make(system, data, seed, options.penalty)
+                        kept[key] = measure(estimator, data) | {"encode": seconds}
                         print(key, kept[key], flush=True)
                         RESULTS.parent.mkdir(exist_ok=True)
                         RESULTS.write_text(json.dumps(kept, indent=1), encoding="utf-8")
@@ -103,13 +110,31 @@ def parse():
     parser.add_argument(
         "--without-folds", action="store_true", help="do not compare members out of fold"
     )
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--encoder", default="use", help="a name for sentence-transformers")
+    parser.add_argument("--dtype", default="float32", help="of sentence-transformers")
+    parser.add_argument("--penalty", type=float, default=30.0, help="C of the encoder's regression")
+    parser.add_argument(
+        "--systems",
+        nargs="+",
+        choices=SYSTEMS,
+        default=[name for name in SYSTEMS if name not in BASELINES],
+    )
     return parser.parse_args()
 
 
-def make(system, seed):
+def describe(name, n_texts, seed, system, options):
+    """Return the name under which a result is kept."""
+    parts = [name, options.split, n_texts, seed, system]
+    if "encoder" in system:
+        parts += [Path(options.encoder).name, options.dtype, options.penalty]
+    return "|".join(map(str, parts)) + "|without folds" * options.without_folds
+
+
+def make(system, data, seed, penalty):
     """Return an unfitted system."""
-    encoder = make_pipeline(Encoded(), LogisticRegression(C=PENALTY, max_iter=1000))
+    if system in BASELINES:
+        return make_baseline(system, data.texts)
+    encoder = make_pipeline(Encoded(), LogisticRegression(C=penalty, max_iter=1000))
     if system == "encoder":
         return encoder
     blend = "ngrams"
@@ -122,11 +147,8 @@ def make(system, seed):
     return LSTMTextClassifier(blend=blend, random_state=seed)
 
 
-def measure(estimator, data, system):
+def measure(estimator, data):
     """Return the scores on the held-out texts, and seconds of the processor."""
-    before = time.process_time()
-    if system != "default":
-        encode([*data.texts, *data.held_out_texts])
     start = time.process_time()
     estimator.fit(data.texts, data.labels)
     fitted = time.process_time()
@@ -134,18 +156,30 @@ def measure(estimator, data, system):
     columns = np.zeros((len(probabilities), len(data.classes)))
     columns[:, np.searchsorted(data.classes, estimator.classes_)] = probabilities
     targets = np.searchsorted(data.classes, data.held_out_labels)
-    row = score(targets, columns, seen=data.seen)
-    row |= {"encode": start - before, "fit": fitted - start}
+    row = score(targets, columns, seen=data.seen) | {"fit": fitted - start}
     if hasattr(estimator, "blend_report_"):
         row["weights"] = [round(weight, 3) for weight in estimator.blend_weights_]
     return row
 
 
-def encode(texts):
-    new = [text for text in dict.fromkeys(texts) if text not in Encoded.vectors]
-    if new:
-        vectors = SentenceEncoder().fit(new).transform(new)
-        Encoded.vectors.update(zip(new, vectors, strict=True))
+def encode(data, encoder, dtype):
+    """Look up the vectors of all texts of a data set, or compute them; return the seconds taken.
+
+    Without an encoder there are none, and no time is taken.
+    """
+    if encoder is None:
+        return 0.0
+    texts = sorted({*data.texts, *data.held_out_texts})
+    vectors, seconds = encode_all(texts, encoder, dtype)
+    Encoded.vectors = dict(zip(texts, vectors, strict=True))
+    return seconds
+
+
+@MEMORY.cache
+def encode_all(texts, encoder, dtype):
+    start = time.process_time()
+    vectors = SentenceEncoder(encoder, dtype).fit(texts).transform(texts)
+    return vectors, time.process_time() - start
 
 
 def print_rows(rows):
@@ -155,11 +189,10 @@ def print_rows(rows):
         accuracy, loss, seconds = (
             np.array([run[column] for run in runs]) for column in ("accuracy", "log_loss", "fit")
         )
-        # The first system that needed the vectors computed them.
-        encoding = max(run["encode"] for key in rows if key[0] == name for run in rows[key])
+        encoding = runs[0]["encode"]
         cells = [name, f"{n_texts:,}" if n_texts else "all", SYSTEMS[system], str(len(runs))]
         cells += [f"{100 * accuracy.mean():.1f}", f"{loss.mean():.3f}"]
-        cells += ["–" if system == "default" else f"{encoding:.0f}", f"{seconds.mean():.0f}"]
+        cells += [f"{encoding:.0f}" if encoding else "–", f"{seconds.mean():.0f}"]
         print(join(cells))
 
 

@@ -194,13 +194,14 @@ class _SampledSoftmax(torch.autograd.Function):
         p_target = torch.empty_like(logit)
         weight_there, contexts_there = weight.to(precision), contexts.to(precision)
         size = max(1, MAX_LOGITS // width)
+        logits = contexts.new_empty(min(size, m), width)
         for begin in range(0, m, size):
             rows = slice(begin, begin + size)
-            x = contexts[rows]
-            p = torch.addmm(offset, x, weight.T)
+            x = contexts_there[rows]
+            p = logits[: len(x)].copy_(x @ weight_there.T).add_(offset)
             p.scatter_(1, column[rows].unsqueeze(1), -torch.inf)
             p[:, n] = logit[rows]
-            p = torch.softmax(p, dim=1)
+            torch.softmax(p, dim=1, out=p)
             p_target[rows] = p[:, n]
             p[:, n] = 0.0
             grad_offset += p.sum(dim=0)
