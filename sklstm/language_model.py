@@ -74,7 +74,11 @@ class LSTMLanguageModel(TextEstimator):
     batch_size : int, default=32
         Windows per update.
     max_epochs : int or 'auto', default='auto'
-        Passes over the texts. 'auto' makes about 2,000 updates in 1 to 50 epochs.
+        Most passes over the texts. 'auto' makes about 2,000 updates in 1 to 50 epochs, and up to 50
+        epochs with ``max_minutes``.
+    max_minutes : float or None, default=None
+        Most minutes of training; None is no limit. The learning rate falls as the time passes. A
+        second fit differs, since the number of updates depends on the speed of the machine.
     validation_fraction : float, default=0.01
         Share of the texts held out, whose perplexity is recorded at each epoch; the weights of the
         best epoch are kept. Equal texts stay together. No text is held out where the share rounds
@@ -131,7 +135,7 @@ class LSTMLanguageModel(TextEstimator):
     negatives that all tokens of a batch share: each word is drawn with a chance that grows with its
     frequency, the most frequent ones surely, and counts by the inverse of that chance, so
     that the sum in the softmax is right on average (Jean et al. 2015). Where the LSTM trains in
-    bfloat16, the products of this softmax' gradients do so too; the loss is in float32.
+    bfloat16, the products of this softmax do so too; its sums and logarithms are in float32.
 
     References
     ----------
@@ -171,6 +175,7 @@ class LSTMLanguageModel(TextEstimator):
         lr_schedule="linear",
         batch_size=32,
         max_epochs="auto",
+        max_minutes=None,
         validation_fraction=0.01,
         callbacks=None,
         # machine
@@ -194,6 +199,7 @@ class LSTMLanguageModel(TextEstimator):
         self.lr_schedule = lr_schedule
         self.batch_size = batch_size
         self.max_epochs = max_epochs
+        self.max_minutes = max_minutes
         self.validation_fraction = validation_fraction
         self.callbacks = callbacks
         self.device = device
@@ -343,7 +349,6 @@ class LSTMLanguageModel(TextEstimator):
         return [f"{prompt}{space}{text}" if prompt and text else prompt + text for text in rest]
 
     def _check_parameters(self):
-        """Check what the constraints of single parameters cannot say."""
         if self.bidirectional and self.num_layers > 1:
             raise ValueError(
                 "num_layers must be 1 where bidirectional=True, since a second layer would see the "

@@ -62,6 +62,7 @@ TRAINING = {
     "gradual_unfreezing": ["boolean"],
     "batch_size": [AT_LEAST_1],
     "max_epochs": [AT_LEAST_1, StrOptions({"auto"})],
+    "max_minutes": [Interval(Real, 0, None, closed="neither"), None],
     "early_stopping": ["boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "n_iter_no_change": [AT_LEAST_1],

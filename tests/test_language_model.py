@@ -48,6 +48,23 @@ def test_perplexity_of_random_words_is_their_number():
         assert 19 < learnt.perplexity(fresh, direction=direction) < 23
 
 
+def test_a_limit_of_minutes_ends_the_last_epoch_early(capsys):
+    texts = ["a b c d e f g h", "h g f e d c b a"] * 60
+    settings = {"validation_fraction": 0.5, "max_epochs": "auto"}
+    short = tiny(**settings, max_minutes=1e-6, verbose=1).fit(texts)
+    assert short.n_iter_ == 1 and len(short.validation_perplexities_) == 1
+    shown = capsys.readouterr().out
+    assert "at most 50 epochs" in shown and "Stopped early after epoch 1." in shown
+    # One update of one batch learns next to nothing.
+    assert short.perplexity(texts) > 7 and tiny(max_epochs=15).fit(texts).perplexity(texts) < 3
+
+
+def test_a_limit_that_is_not_reached_changes_nothing(model):
+    limited = tiny(validation_fraction=0.2, max_minutes=60).fit(TEXTS * 4)
+    assert limited.n_iter_ == 3
+    assert limited.perplexity(TEXTS) == pytest.approx(model.perplexity(TEXTS), rel=0.05)
+
+
 def test_perplexity_of_a_cycle_is_1():
     texts = ["a b c d e f g h"] * 60
     learnt = tiny(max_epochs=15).fit(texts)

@@ -158,7 +158,7 @@ def sampled_softmax_loss(
     contexts: Tensor,  # (M, E)
     targets: Tensor,  # (M,) rows of the table
     candidates: Candidates,
-    precision: torch.dtype = torch.float32,
+    precision: torch.dtype | None = None,
 ) -> Tensor:
     """Return the mean cross-entropy by a softmax over the target and the negatives.
 
@@ -166,8 +166,10 @@ def sampled_softmax_loss(
     all ids on average, and exactly where all were drawn. A negative that is the target itself
     counts once (Jean et al. 2015, On Using Very Large Target Vocabulary).
 
-    The loss is in float32; ``precision`` is that of the products of its gradients.
+    ``precision`` is that of the products, which may be lower than that of the rest; None is the
+    same.
     """
+    precision = precision or contexts.dtype
     return _SampledSoftmax.apply(contexts, targets, *candidates, precision)
 
 

@@ -15,9 +15,9 @@ from sklstm.checks import level_of_user
 from sklstm.network.state import has_usable_weights
 from sklstm.training.fine_tuning import measure_depth
 from sklstm.training.printing import PREFIX, build_printing
-from sklstm.training.schedule import Schedule
+from sklstm.training.schedule import Schedule, TimeLimit
 from sklstm.training.settings import TrainingSettings
-from sklstm.training.trained import TrainingStopped
+from sklstm.training.trained import LastEpoch, TrainingStopped
 
 # Gradients of recurrent networks explode now and then (Pascanu et al. 2013); this norm is the
 # one of Miyato et al. (2017).
@@ -30,6 +30,7 @@ def build_callbacks(
     n_batches: int,
     n_epochs: int,
     n_stages: int = 1,
+    limit: TimeLimit | None = None,
     validation=None,
     last: list[tuple[str, Callback]] = (),
 ) -> list[tuple[str, Callback]]:
@@ -46,6 +47,8 @@ def build_callbacks(
         Batches of an epoch, and the most epochs.
     n_stages : int
         In how many epochs the network unfreezes; 1 is all at once.
+    limit : TimeLimit or None
+        The training ends with the epoch in which its time is over.
     validation : Validation, LanguageValidation or None
         Evaluates the network after each epoch.
     last : list of (str, Callback)
@@ -65,7 +68,7 @@ def build_callbacks(
         )
     callbacks = {"clip": GradientClipping(MAX_GRADIENT_NORM), "diverged": Diverged(scoring)}
     if settings.lr_schedule is not None:
-        schedule = Schedule(settings.lr_schedule, n_epochs * n_batches)
+        schedule = Schedule(settings.lr_schedule, n_epochs * n_batches, limit)
         callbacks["schedule"] = LRScheduler("LambdaLR", lr_lambda=schedule, step_every="batch")
     callbacks |= {"rate": LearningRate(), "weights": WeightAveraging(settings.ema)}
     if n_stages > 1:
@@ -81,6 +84,8 @@ def build_callbacks(
                 threshold=settings.tol,
                 threshold_mode="abs",
             )
+    if limit is not None:
+        callbacks["time"] = EndInTime(limit)
     ours = [(PREFIX + name, callback) for name, callback in callbacks.items()]
     last = [(PREFIX + name, callback) for name, callback in last]
     shown = build_printing(settings.verbose, n_batches)
@@ -215,6 +220,24 @@ def copy_weights(source: list[Tensor], module: nn.Module) -> None:
     """Copy weights into those of a module, in the order of its parameters."""
     for weight, parameter in zip(source, module.parameters(), strict=True):
         parameter.copy_(weight)
+
+
+class EndInTime(Callback):
+    """Ends the training where its time is over.
+
+    Parameters
+    ----------
+    limit : TimeLimit
+        The time.
+    """
+
+    def __init__(self, limit: TimeLimit):
+        self.limit = limit
+
+    def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+        """End it."""
+        if self.limit.used >= 1.0:
+            raise LastEpoch
 
 
 class ValidationScoring(Callback):

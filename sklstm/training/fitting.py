@@ -18,7 +18,7 @@ from sklstm.training.callbacks import build_callbacks
 from sklstm.training.interruption import report_interruption
 from sklstm.training.loop import build_net, read_moments, train
 from sklstm.training.reporting import Report
-from sklstm.training.schedule import count_epochs
+from sklstm.training.schedule import TimeLimit, count_epochs
 from sklstm.training.settings import TrainingSettings
 from sklstm.training.start import Fresh
 from sklstm.training.trained import Trained
@@ -123,21 +123,23 @@ class Fitting:
 
     def count_epochs(self, batches) -> int:
         """Return the most epochs that there will be."""
-        settings, counts = self.settings, {"n_batches": len(batches), "n_stages": self.n_stages}
-        return count_epochs(settings.max_epochs, min_epochs=settings.min_epochs, **counts)
+        return count_epochs(self.settings, n_batches=len(batches), n_stages=self.n_stages)
 
     def train(self, network: nn.Module, step, batches, validation=None, last=()) -> Trained:
         """Train the network in place; return what the training leaves apart from its weights."""
         settings, n_epochs = self.settings, self.count_epochs(batches)
         counts = {"n_batches": len(batches), "n_stages": self.n_stages, "n_epochs": n_epochs}
+        limit = TimeLimit(settings.max_minutes)
+        told = {"limit": limit, "validation": validation, "last": last}
         net = build_net(
             network,
             step,
             settings,
             device=self.device,
-            callbacks=build_callbacks(settings, validation=validation, last=last, **counts),
+            callbacks=build_callbacks(settings, **told, **counts),
             history=self.start.history if settings.continues else [],
             moments=self.start.moments,
+            limit=limit,
         )
         self.report.begin(len(batches), n_epochs, validation)
         trained = train(net, batches, n_epochs=n_epochs)

@@ -17,6 +17,7 @@ from sklstm.text.windows import TrainingWindows, WindowBatch
 from sklstm.training.callbacks import PREFIX
 from sklstm.training.fine_tuning import list_rates
 from sklstm.training.optimizer import LazyAdamW
+from sklstm.training.schedule import TimeLimit
 from sklstm.training.settings import TrainingSettings
 from sklstm.training.trained import LastEpoch, Trained, TrainingStopped
 
@@ -36,13 +37,16 @@ class TextNet(NeuralNet):
         The network.
     step : callable or None
         Computes the loss of a batch and its gradients (``steps.py``).
+    limit : TimeLimit or None
+        Ends an epoch where the time is over; None never does.
     **kwargs
         Of :class:`skorch.NeuralNet`.
     """
 
-    def __init__(self, module, *, step: Callable | None, **kwargs):
+    def __init__(self, module, *, step: Callable | None, limit: TimeLimit | None = None, **kwargs):
         super().__init__(module, criterion=nn.Identity, **kwargs)  # skorch demands a criterion
         self.step = step
+        self.limit = limit
 
     @property
     def _default_callbacks(self):
@@ -59,6 +63,12 @@ class TextNet(NeuralNet):
     def get_iterator(self, dataset, training=False):
         """Iterate over the batches themselves."""
         return dataset
+
+    def run_single_epoch(self, iterator, **kwargs):
+        """Train on all batches, or on those for which there is time."""
+        if self.limit is not None and iterator is not None:  # None are the held-out texts'
+            iterator = self.limit.cut(iterator)
+        super().run_single_epoch(iterator, **kwargs)
 
     def train_step_single(self, batch: Batch | WindowBatch, **fit_params) -> dict[str, Tensor]:
         """Compute loss and gradients of one batch."""
@@ -108,6 +118,7 @@ def build_net(
     callbacks: list,
     history: list[dict] = (),
     moments: Moments | None = None,
+    limit: TimeLimit | None = None,
 ) -> TextNet:
     """Return an initialised net around a network, with what earlier calls recorded.
 
@@ -117,6 +128,7 @@ def build_net(
     net = TextNet(
         network,
         step=step,
+        limit=limit,
         optimizer=LazyAdamW,
         optimizer__fused=True,
         optimizer__weight_decay=settings.weight_decay,

@@ -27,6 +27,7 @@ class TrainingSettings:
     batch_size: int
     max_epochs: int | str
     validation_fraction: float
+    max_minutes: float | None = None
     lr_schedule: str | None = None
     layer_lr_decay: float = 1.0
     gradual_unfreezing: bool = False
