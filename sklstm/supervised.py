@@ -21,6 +21,7 @@ from sklstm.labels import warn_of_swapped
 from sklstm.model.attribution import explain
 from sklstm.model.validation import check_scoring
 from sklstm.network.pooling import check_pooling
+from sklstm.ngrams.member import fit_early
 from sklstm.ngrams.ranking import rank_features
 from sklstm.pretraining import check_unlabelled, learn_language, make_recipe
 from sklstm.tasks.protocol import Task
@@ -29,6 +30,7 @@ from sklstm.text.word_vectors import check_embeddings
 from sklstm.text_estimator import TextEstimator
 from sklstm.training.adversarial import choose_step
 from sklstm.training.fitting import Fitting
+from sklstm.training.reporting import Report
 from sklstm.training.settings import TrainingSettings
 from sklstm.training.sklearn_callbacks import SklearnCallbacks
 from sklstm.training.start import Fresh, Pretrained, find_start
@@ -118,8 +120,10 @@ class LSTMTextEstimator(NamedMembers, TransformerMixin, TextEstimator):
         start = find_start(self, resume=self.warm_start) if unlabelled is None else Fresh(self)
         task, examples = self._read(X, y, sample_weight, start.task)
         held_out = self._read_validation(X_val, y_val, task)
+        early = None
         if unlabelled is not None:
-            recipe = make_recipe(self)
+            recipe, tell = make_recipe(self), Report(self.verbose).member
+            early = fit_early(self.blend, examples, task, tell=tell)
             start = Pretrained(self, learn_language(recipe, examples.texts, unlabelled))
         with Fitting(self, start, task) as fitting:
             everything, train, held_out = fitting.split(examples, held_out)
@@ -127,7 +131,7 @@ class LSTMTextEstimator(NamedMembers, TransformerMixin, TextEstimator):
             seen = (examples.texts, y, sample_weight)
             told = SklearnCallbacks(self, fitting.count_epochs(batches), *seen)
             validation = fitting.validate_by(held_out, vectorizer)
-            members = fitting.fit_members(everything, train, validation, vectorizer)
+            members = fitting.fit_members(everything, train, validation, vectorizer, early)
             network = fitting.build_network(vectorizer)
 
             def model_of(trained):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 
@@ -159,6 +160,48 @@ def test_what_is_wrong_is_noticed_before_the_language_model_is_learnt(
     monkeypatch.setattr("sklstm.supervised.learn_language", None)
     with pytest.raises(ValueError, match=message):
         build(**params).fit(TEXTS, labels, X_unlabelled=UNLABELLED)
+
+
+class Broken(DummyClassifier):
+    """A classifier that cannot be fitted, or cannot predict."""
+
+    def __init__(self, when="fit"):
+        super().__init__()
+        self.when = when
+
+    def fit(self, X, y, sample_weight=None):
+        if self.when == "fit":
+            raise ValueError("no file of vectors")
+        return super().fit(X, y, sample_weight)
+
+    def predict_proba(self, X):
+        return super().predict_proba(X) * np.nan
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [("fit", "got the error 'no file of vectors' from Broken"), ("predict", "got NaN or infinity")],
+)
+def test_errors_of_members_come_before_the_language_model_is_learnt(when, message, monkeypatch):
+    monkeypatch.setattr("sklstm.supervised.learn_language", None)
+    blend = ["ngrams", ("broken", Broken(when))]
+    with pytest.raises(ValueError, match=f"{message}.* This is about the member 'broken'"):
+        build(blend=blend).fit(TEXTS, LABELS, X_unlabelled=UNLABELLED)
+
+
+@pytest.mark.parametrize("validation", [{}, {"X_val": TEXTS, "y_val": LABELS}])
+def test_a_member_is_fitted_to_all_texts_once(validation, monkeypatch):
+    seen = []
+
+    class Counting(DummyClassifier):
+        def fit(self, X, y, sample_weight=None):
+            seen.append(len(X))
+            return super().fit(X, y, sample_weight)
+
+    member = ("counting", Counting(strategy="prior"))
+    clf = build(blend=[member]).fit(TEXTS, LABELS, X_unlabelled=UNLABELLED, **validation)
+    assert seen.count(len(TEXTS)) == 1
+    assert clf.members_["counting"].class_prior_ == pytest.approx([0.5, 0.5])
 
 
 def test_texts_that_no_step_uses_are_not_read_again(monkeypatch):

@@ -2,8 +2,10 @@
 
 import sys
 import warnings
+from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -182,6 +184,31 @@ def ask_member(member, texts: list[str], task: Task, name: str = "") -> np.ndarr
     return outputs
 
 
+def fit_early(blend, everything: Examples, task: Task, *, tell) -> dict[str, object]:
+    """Return the user's own members by name, fitted to all texts.
+
+    A fit that learns a language model first calls it before that, so that the errors of members do
+    not come after an hour. The n-grams are left out: they need the vectorizer, and cannot fail.
+
+    Raises
+    ------
+    ValueError
+        As ``fit_members`` does.
+    """
+    members = list_members(blend)
+    if len(np.unique(everything.targets, axis=0)) < 2:
+        return {}
+    early = {}
+    for name, estimator in members:
+        if isinstance(estimator, str) or counts_ngrams(estimator):
+            continue
+        tell(name, len(everything.texts))
+        with _naming(name, len(members)):
+            early[name] = fit_member(estimator, everything, task)
+            ask_member(early[name], everything.texts[:1], task)
+    return early
+
+
 def fit_members(
     unfitted: list[tuple[str, object]],
     everything: Examples,
@@ -191,6 +218,7 @@ def fit_members(
     *,
     tell,
     compares: bool,
+    early: Mapping[str, object] = MappingProxyType({}),
 ) -> FittedMembers:
     """Return the fitted members, and their outputs for the held-out texts.
 
@@ -211,6 +239,8 @@ def fit_members(
         Is called with the name of a member and the number of texts before its fit.
     compares : bool
         Whether several members may be compared out of fold.
+    early : mapping of str to estimator
+        Members that have been fitted to all texts, by name.
 
     Raises
     ------
@@ -225,7 +255,9 @@ def fit_members(
     for name, estimator in unfitted:
         tell(name, len(everything.texts))
         with _naming(name, len(unfitted)):
-            member, of_member = _fit_and_validate(estimator, everything, train, held_out, task)
+            member, of_member = _fit_and_validate(
+                estimator, everything, train, held_out, task, early.get(name)
+            )
             if folds is not None:
                 out_of_fold.append(_predict_out_of_fold(estimator, everything, folds, task))
         named.append((name, member))
@@ -281,18 +313,21 @@ def _naming(name: str, n_members: int):
         raise ValueError(f"{error} This is about the member {name!r}.") from error
 
 
-def _fit_and_validate(estimator, everything, train, held_out, task):
-    """Return a fitted member, and its outputs for the held-out texts or None."""
+def _fit_and_validate(estimator, everything, train, held_out, task, fitted=None):
+    """Return a member fitted to all texts, and its outputs for the held-out texts or None.
+
+    ``fitted`` is the first of the two, where it is known.
+    """
     if held_out is None:
-        fitted = fit_member(estimator, everything, task)
+        fitted = fitted or fit_member(estimator, everything, task)
         ask_member(fitted, everything.texts[:1], task)  # so that its errors come now
         return fitted, None
     if len(train.texts) == len(everything.texts):
-        fitted = fit_member(estimator, train, task)
+        fitted = fitted or fit_member(estimator, train, task)
         return fitted, ask_member(fitted, held_out.texts, task)
     if not counts_ngrams(estimator):
         outputs = ask_member(fit_member(estimator, train, task), held_out.texts, task)
-        return fit_member(estimator, everything, task), outputs
+        return fitted or fit_member(estimator, everything, task), outputs
     # The texts are counted once for both fits.
     fit = partial(_fit_counted, estimator, estimator[0].count(everything.texts))
     outputs = ask_member(fit(train.rows, train, task), held_out.texts, task)

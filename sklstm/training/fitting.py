@@ -98,7 +98,7 @@ class Fitting:
         parts = {"task": self.task, "scoring": self.estimator.scoring}
         return Validation(held_out, self.start.encode(held_out.texts, vectorizer), **parts)
 
-    def fit_members(self, everything: Examples, train: Examples, validation, vectorizer):
+    def fit_members(self, everything, train: Examples, validation, vectorizer, early=None):
         """Return the fitted ensemble members and their outputs for the validation texts.
 
         They are fitted before the network is trained, so that their errors come early.
@@ -106,7 +106,7 @@ class Fitting:
         calibrate = self.estimator.calibrate
         held_out = validation.examples if validation and calibrate else None
         unfitted = choose_members(self.estimator.blend, vectorizer, self.task)
-        told = {"tell": self.report.member, "compares": calibrate}
+        told = {"tell": self.report.member, "compares": calibrate, "early": early or {}}
         return fit_members(unfitted, everything, train, held_out, self.task, **told)
 
     def build_network(self, vectorizer) -> LSTMTextNetwork:
