@@ -46,7 +46,9 @@ def main():
         max_features=options.max_features, max_length=options.max_length
     )
     parameters = {name: getattr(options, name) for name in PARAMETERS}
-    model = LSTMLanguageModel(vectorizer=vectorizer, max_epochs=options.epochs, **parameters)
+    model = LSTMLanguageModel(
+        vectorizer=vectorizer, max_epochs=options.epochs, max_minutes=options.minutes, **parameters
+    )
     start = time.perf_counter()
     model.fit(texts)
     seconds = time.perf_counter() - start
@@ -74,6 +76,7 @@ def parse():
     parser.add_argument("--texts", nargs="+", required=True, help="CSV files with a column text")
     parser.add_argument("--text-column", default="text")
     parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--minutes", type=float, help="most minutes; the learning rate follows")
     parser.add_argument("--save", help="the file of the model")
     parser.add_argument("--json", type=Path, help="write the results to this file")
     parser.add_argument("--max-features", type=int, default=30_000)
