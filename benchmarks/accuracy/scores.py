@@ -2,7 +2,7 @@
 
 import numpy as np
 from scipy.stats import binomtest
-from sklearn.metrics import f1_score, log_loss
+from sklearn.metrics import average_precision_score, f1_score, log_loss
 
 #: Equal-width bins of the calibration error (Guo et al. 2017).
 BINS = 15
@@ -21,16 +21,23 @@ def score(targets, probabilities, *, seen):
     right = predicted == targets
     confidence = probabilities.max(axis=1)
     classes = np.arange(probabilities.shape[1])
+    rarest = np.bincount(targets, minlength=len(classes)).argmin()
     # The column of a class that is missing in training is 0, and scikit-learn clips it.
     return {
         "accuracy": float(right.mean()),
         "macro_f1": float(f1_score(targets, predicted, average="macro", zero_division=0)),
         "log_loss": float(log_loss(targets, probabilities, labels=classes)),
+        "rarest_precision": average_precision(targets == rarest, probabilities[:, rarest]),
         "ece": expected_calibration_error(confidence, right),
         "ece_floor": calibration_floor(confidence),
         "n_seen": int(seen.sum()),
         "accuracy_unseen": float(right[~seen].mean()) if not seen.all() else None,
     }
+
+
+def average_precision(is_class, probability):
+    """Return the average precision of a class; None where no text is of the class."""
+    return float(average_precision_score(is_class, probability)) if is_class.any() else None
 
 
 def expected_calibration_error(confidence, right):
