@@ -74,8 +74,8 @@ class LSTMLanguageModel(TextEstimator):
     batch_size : int, default=32
         Windows per update.
     max_epochs : int or 'auto', default='auto'
-        Most passes over the texts. 'auto' makes about 2,000 updates in 1 to 50 epochs, and up to 50
-        epochs with ``max_minutes``.
+        Most passes over the texts. 'auto' is what about 2,000 updates take, at most 10, since more
+        overfit small collections; with ``max_minutes`` it is 10.
     max_minutes : float or None, default=None
         Most minutes of training; None is no limit. The learning rate falls as the time passes. A
         second fit differs, since the number of updates depends on the speed of the machine.
@@ -249,7 +249,7 @@ class LSTMLanguageModel(TextEstimator):
         """
         self._check_parameters()
         texts = check_texts(X)
-        settings = TrainingSettings.of(self, keep_best=True, min_epochs=1)
+        settings = TrainingSettings.of(self, keep_best=True, min_epochs=1, most_epochs=10)
         with Fitting(self, Fresh(self), settings=settings) as fitting:
             rows, others = fitting.split_rows(texts)
             vectorizer, windows = self._cut_windows([texts[k] for k in rows], fitting.rng)

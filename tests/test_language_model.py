@@ -54,7 +54,7 @@ def test_a_limit_of_minutes_ends_the_last_epoch_early(capsys):
     short = tiny(**settings, max_minutes=1e-6, verbose=1).fit(texts)
     assert short.n_iter_ == 1 and len(short.validation_perplexities_) == 1
     shown = capsys.readouterr().out
-    assert "at most 50 epochs" in shown and "Stopped early after epoch 1." in shown
+    assert "at most 10 epochs" in shown and "Stopped early after epoch 1." in shown
     # One update of one batch learns next to nothing.
     assert short.perplexity(texts) > 7 and tiny(max_epochs=15).fit(texts).perplexity(texts) < 3
 
@@ -139,8 +139,9 @@ def test_one_direction_and_deeper():
 
 def test_auto_epochs_make_enough_updates(monkeypatch):
     monkeypatch.setattr("sklstm.training.schedule.AUTO_UPDATES", 20)
-    learnt = tiny(max_epochs="auto", batch_size=2).fit(TEXTS)  # two batches an epoch
-    assert learnt.n_iter_ == 10
+    learnt = tiny(max_epochs="auto", batch_size=1).fit(TEXTS)  # four batches an epoch
+    assert learnt.n_iter_ == 5
+    assert tiny(max_epochs="auto", batch_size=9).fit(TEXTS).n_iter_ == 10  # one batch
 
 
 def test_fits_are_repeatable_and_do_not_change_global_random_states(model):

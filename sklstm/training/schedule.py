@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 from sklstm.training.settings import TrainingSettings
 
 WARM_UP_SHARE = 0.1
-# What ``max_epochs="auto"`` aims at, and the most epochs it allows.
+# What ``max_epochs="auto"`` aims at.
 AUTO_UPDATES = 2_000
-MOST_AUTO_EPOCHS = 50
 
 
 def count_epochs(settings: TrainingSettings, *, n_batches: int, n_stages: int = 1) -> int:
@@ -21,8 +20,8 @@ def count_epochs(settings: TrainingSettings, *, n_batches: int, n_stages: int = 
     if settings.max_epochs != "auto":
         return settings.max_epochs
     if settings.max_minutes is not None:
-        return MOST_AUTO_EPOCHS
-    epochs = min(math.ceil(AUTO_UPDATES / n_batches), MOST_AUTO_EPOCHS)
+        return settings.most_epochs
+    epochs = min(math.ceil(AUTO_UPDATES / n_batches), settings.most_epochs)
     return max(epochs, settings.min_epochs + n_stages - 1)
 
 

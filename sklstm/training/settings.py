@@ -15,8 +15,8 @@ class TrainingSettings:
     keep_best : bool
         Whether training ends with the weights of the best epoch even without early stopping, where
         there are validation texts.
-    min_epochs : int
-        The least number that ``max_epochs='auto'`` resolves to.
+    min_epochs, most_epochs : int
+        The least and the largest number that ``max_epochs='auto'`` resolves to.
     continues : bool
         Whether the call is one of a series: the history continues, and the optimiser's moments are
         kept for the next call.
@@ -42,6 +42,7 @@ class TrainingSettings:
     verbose: int = 0
     keep_best: bool = False
     min_epochs: int = 3
+    most_epochs: int = 50
     continues: bool = False
 
     @property
