@@ -24,6 +24,7 @@ import numpy as np
 from baselines import BASELINES, make_baseline
 from data_sets import SPLITS, find_data, load_data_set
 from encoders import SentenceEncoder
+from few_labels import leave_out_absent
 from scores import score
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.linear_model import LogisticRegression
@@ -85,7 +86,7 @@ def main():
             if n_texts:
                 whole = whole.hold_out(options.held_out)
             for seed in options.seeds:
-                data = whole.draw(n_texts, seed) if n_texts else whole
+                data = leave_out_absent(whole.draw(n_texts, seed)) if n_texts else whole
                 for system in options.systems:
                     key = describe(name, n_texts, seed, system, options)
                     if key not in kept:
