@@ -85,8 +85,8 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
     pooling : str or tuple of str, default=('max', 'mean', 'embedding_mean')
         What represents a text: the 'last' state, the 'mean' or 'max' over the states,
         'attention' (a learnt weighted mean), or 'embedding_mean' (the mean of the embeddings, which
-        bypasses the LSTM). Several are concatenated. With 'last' and one direction set
-        ``keep='tail'`` in the vectorizer: its default cuts out the middle of long texts.
+        bypasses the LSTM). Several are concatenated. With only 'last' and one direction the
+        end of a long text is read, unless the vectorizer's ``keep`` says something else.
     embeddings : str, path, mapping, KeyedVectors or None, default=None
         Word vectors that the embedding starts from: a text file in the format of GloVe or of
         word2vec (also .gz, .bz2, .xz), a mapping from token to a sequence of numbers, or

@@ -19,7 +19,7 @@ MOST_CACHED = 2**19
 # The share of a long text that ``keep="both"`` takes from its beginning. Reviews conclude at the
 # end, so the larger part comes from there.
 HEAD_SHARE = 3 / 8
-SHARE_OF_HEAD = {"head": 1, "tail": 0, "both": HEAD_SHARE}
+SHARE_OF_HEAD = {"head": 1, "tail": 0, "both": HEAD_SHARE, "auto": HEAD_SHARE}
 
 
 class Cache(dict):

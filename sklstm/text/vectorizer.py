@@ -104,10 +104,10 @@ class SequenceVectorizer(TransformerMixin, NamedParameters, BaseEstimator):
     max_length : int or None, default=256
         Keep at most that many tokens of a text, and make ``transform`` so many columns wide.
         None keeps all, and ``transform`` is as wide as its longest text.
-    keep : {'head', 'tail', 'both'}, default='both'
+    keep : {'auto', 'head', 'tail', 'both'}, default='auto'
         What stays of a longer text: its beginning, its end, or three eighths from the
-        beginning and the rest from the end. Take 'tail' for a network that reads in one direction
-        and has ``pooling='last'``, since 'both' cuts out the middle.
+        beginning and the rest from the end. 'auto' is 'both'; an estimator that reads in one
+        direction and has ``pooling='last'`` takes 'tail', since 'both' cuts out the middle.
 
     Attributes
     ----------
@@ -155,7 +155,7 @@ class SequenceVectorizer(TransformerMixin, NamedParameters, BaseEstimator):
         "max_features": [Interval(numbers.Integral, 1, None, closed="left"), None],
         "vocabulary": [Mapping, Collection, None],
         "max_length": [Interval(numbers.Integral, 1, None, closed="left"), None],
-        "keep": [StrOptions({"head", "tail", "both"})],
+        "keep": [StrOptions({"auto", "head", "tail", "both"})],
     }
 
     def __init__(
@@ -174,7 +174,7 @@ class SequenceVectorizer(TransformerMixin, NamedParameters, BaseEstimator):
         max_features=30_000,
         vocabulary=None,
         max_length=256,
-        keep="both",
+        keep="auto",
     ):
         self.lowercase = lowercase
         self.strip_accents = strip_accents

@@ -89,6 +89,7 @@ class Fresh:
         """Return a vectorizer fitted on the texts and their ids; look up the word vectors."""
         given = self.estimator.vectorizer
         vectorizer = SequenceVectorizer() if given is None else clone(given)
+        _choose_end(vectorizer, self.estimator, bidirectional=self.estimator.bidirectional)
         ids = RaggedIds(*vectorizer.fit_ragged(texts, marks=self.marks))
         self._find_vectors(vectorizer, ids)
         return vectorizer, ids
@@ -184,6 +185,7 @@ class Pretrained(Fresh):
         }
         _check_sizes(estimator, self.sizes)
         self.vectorizer = _choose_vectorizer(model.vectorizer, estimator.vectorizer)
+        _choose_end(self.vectorizer, estimator, bidirectional=settings.bidirectional)
 
     def vectorize(self, texts):
         """Return the language model's vectorizer and the ids of the texts."""
@@ -354,6 +356,16 @@ def _choose_vectorizer(theirs: SequenceVectorizer, own: SequenceVectorizer | Non
             "a language model with it."
         )
     return vectorizer.set_params(**{name: now[name] for name in OWN})
+
+
+def _choose_end(vectorizer: SequenceVectorizer, estimator, *, bidirectional: bool) -> None:
+    """Set what is kept of long texts, where the user leaves it open.
+
+    The last state of one direction remembers the end of a text best, and learns from it whole.
+    """
+    if vectorizer.keep == "auto":
+        only_last = estimator.pooling in ("last", ("last",), ["last"])
+        vectorizer.set_params(keep="tail" if only_last and not bidirectional else "both")
 
 
 def _is_same(one, other) -> bool:

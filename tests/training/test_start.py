@@ -298,6 +298,34 @@ def test_how_much_is_read_of_a_text_is_the_classifiers(model):
     assert set_later.fit(TEXTS, LABELS).vectorizer_.max_length == 2
 
 
+@pytest.mark.parametrize(
+    ("settings", "keep", "expected"),
+    [
+        ({"pooling": "last", "bidirectional": False}, "auto", "tail"),
+        ({"pooling": ("last",), "bidirectional": False}, "auto", "tail"),
+        ({"pooling": "last", "bidirectional": False}, "head", "head"),
+        ({"pooling": ("last", "max"), "bidirectional": False}, "auto", "both"),
+        ({"pooling": "last"}, "auto", "both"),
+        ({}, "auto", "both"),
+    ],
+)
+def test_the_end_is_kept_where_only_the_last_state_is_read(settings, keep, expected):
+    given = SequenceVectorizer(keep=keep)
+    clf = LSTMTextClassifier(**TINY | settings, vectorizer=given).fit(TEXTS, LABELS)
+    assert (given.keep, clf.vectorizer_.keep) == (keep, expected)
+    assert clf.fit(TEXTS, LABELS).vectorizer_.keep == expected
+
+
+def test_the_end_is_kept_of_a_language_model_of_one_direction(model):
+    assert (
+        LSTMTextClassifier(**TINY, pretrained=model).fit(TEXTS, LABELS).vectorizer_.keep == "both"
+    )
+    one_way = LSTMLanguageModel(bidirectional=False, hidden_size=5, max_epochs=1).fit(TEXTS)
+    clf = LSTMTextClassifier(**TINY, pretrained=one_way, pooling="last")
+    assert clf.fit(TEXTS, LABELS).vectorizer_.keep == "tail"
+    assert one_way.vectorizer_.keep == "auto"
+
+
 def test_resuming_keeps_what_was_learnt(model):
     first = fitted(model, warm_start=True)
     before = {name: weight.clone() for name, weight in weights_of(first).items()}
