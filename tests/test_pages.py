@@ -30,7 +30,7 @@ OF_INTEROP = (
     pytest.mark.filterwarnings("error:::sklstm"),
 )
 #: Packages that the tests do not install; what the page says of skops is in test_plain_state.py.
-FOREIGN = ("skops", "sentence_transformers", "optuna_integration")
+FOREIGN = ("skops", "sentence_transformers", "skrub", "optuna_integration")
 #: What is long, and shorter in the test: workers have their own idea of how long a fit is.
 SHORTER = {"n_jobs=2": "n_jobs=1", "range(5)": "range(2)"}
 #: A page's heading or code block.
