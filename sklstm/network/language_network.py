@@ -200,7 +200,11 @@ class _SampledSoftmax(torch.autograd.Function):
         for begin in range(0, m, size):
             rows = slice(begin, begin + size)
             x = contexts_there[rows]
-            p = logits[: len(x)].copy_(x @ weight_there.T).add_(offset)
+            p = logits[: len(x)]
+            if precision == p.dtype:
+                torch.addmm(offset, x, weight.T, out=p)
+            else:
+                p.copy_(x @ weight_there.T).add_(offset)
             p.scatter_(1, column[rows].unsqueeze(1), -torch.inf)
             p[:, n] = logit[rows]
             torch.softmax(p, dim=1, out=p)

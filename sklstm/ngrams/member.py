@@ -318,20 +318,20 @@ def _fit_and_validate(estimator, everything, train, held_out, task, fitted=None)
 
     ``fitted`` is the first of the two, where it is known.
     """
+    apart = held_out is not None and len(train.texts) < len(everything.texts)
+    if apart and counts_ngrams(estimator):
+        # The texts are counted once for both fits.
+        fit = partial(_fit_counted, estimator, estimator[0].count(everything.texts))
+        outputs = ask_member(fit(train.rows, train, task), held_out.texts, task)
+        return fit(None, everything, task), outputs
+    if apart:
+        outputs = ask_member(fit_member(estimator, train, task), held_out.texts, task)
+    if fitted is None:
+        fitted = fit_member(estimator, everything, task)
     if held_out is None:
-        fitted = fitted or fit_member(estimator, everything, task)
         ask_member(fitted, everything.texts[:1], task)  # so that its errors come now
         return fitted, None
-    if len(train.texts) == len(everything.texts):
-        fitted = fitted or fit_member(estimator, train, task)
-        return fitted, ask_member(fitted, held_out.texts, task)
-    if not counts_ngrams(estimator):
-        outputs = ask_member(fit_member(estimator, train, task), held_out.texts, task)
-        return fitted or fit_member(estimator, everything, task), outputs
-    # The texts are counted once for both fits.
-    fit = partial(_fit_counted, estimator, estimator[0].count(everything.texts))
-    outputs = ask_member(fit(train.rows, train, task), held_out.texts, task)
-    return fit(None, everything, task), outputs
+    return fitted, outputs if apart else ask_member(fitted, held_out.texts, task)
 
 
 def _name_of_weights(estimator, task: Task) -> str:
