@@ -8,7 +8,8 @@ class TrainingSettings:
     """The settings of the training; each field has the name of the parameter it comes from.
 
     An estimator without a parameter has the default below. The parameters' own documentation is in
-    :class:`~sklstm.LSTMTextClassifier`; the last fields are no parameters.
+    :class:`~sklstm.LSTMTextClassifier` and :class:`~sklstm.LSTMLanguageModel`; the last fields are
+    no parameters.
 
     Parameters
     ----------

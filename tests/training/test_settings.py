@@ -6,7 +6,7 @@ from sklstm import LSTMLanguageModel, LSTMTextClassifier
 from sklstm.training.settings import TrainingSettings
 
 #: Fields that are no parameters of any estimator.
-OWN = {"keep_best", "min_epochs", "continues"}
+OWN = {"keep_best", "min_epochs", "most_epochs", "continues"}
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,11 @@ def test_settings_are_the_parameters_of_an_estimator_or_their_defaults(estimator
         assert getattr(settings, field.name) == expected, field.name
 
 
-def test_a_classifier_has_a_parameter_for_each_field():
+def test_an_estimator_has_a_parameter_for_each_field():
     names = {field.name for field in dataclasses.fields(TrainingSettings)}
-    assert names - OWN <= LSTMTextClassifier().get_params(deep=False).keys()
+    estimators = LSTMTextClassifier(), LSTMLanguageModel()
+    parameters = set().union(*(estimator.get_params(deep=False) for estimator in estimators))
+    assert names - OWN <= parameters
 
 
 def test_known_settings_replace_parameters():
