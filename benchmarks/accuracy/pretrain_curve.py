@@ -11,7 +11,6 @@ data set; its scores, and those of the network by itself, are those of held-out 
 
 import argparse
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -71,10 +70,8 @@ def measure(texts, compared, vocabulary, size, options):
         max_epochs=options.epochs,
         random_state=0,
     )
-    start = time.perf_counter()
     model.fit(texts)
-    seconds = time.perf_counter() - start
-    row = {"perplexity": model.perplexity(compared), "seconds": seconds}
+    row = {"perplexity": model.perplexity(compared)}
     return row | {name: classify(name, model, options) for name in options.classify}
 
 
@@ -98,14 +95,14 @@ def score(classifier, data):
 
 
 def print_rows(kept, options):
-    titles = ["texts", "hidden size", "perplexity", "seconds"]
+    titles = ["texts", "hidden size", "perplexity"]
     titles += [f"{name}, {part}" for name in options.classify for part in ("default", "LSTM only")]
     print(join(titles), join(["---"] * len(titles)), sep="\n")
     for key, row in kept.items():
-        amount, size = (f"{int(part):,}" for part in key.split()[:2]) if key != "none" else "––"
-        cells = [amount, size, "–", "–"]
+        cells = ["none", "–", "–"]
         if key != "none":
-            cells[2:] = f"{row['perplexity']:.1f}", f"{row['seconds']:.0f}"
+            amount, size = key.split()[:2]
+            cells = [f"{int(amount):,}", size, f"{row['perplexity']:.1f}"]
         for name in options.classify:
             cells += [f"{100 * accuracy:.1f} ({loss:.3f})" for accuracy, loss in row[name]]
         print(join(cells))
