@@ -123,7 +123,7 @@ def compare(title, records, options):
     values = {spec: 100 * mean(records[spec], measure) for spec in records}
     best = min(baselines, key=losses.get)
     rows = []
-    for spec in records.keys() - BASELINES.keys():
+    for spec in [spec for spec in records if spec not in BASELINES]:
         pairs = zip(records[spec], records[best], strict=True)
         below = sum(own["log_loss"] < other["log_loss"] for own, other in pairs)
         cells = [title, BASELINES[best], f"{losses[best]:.3f}", System(spec).title]

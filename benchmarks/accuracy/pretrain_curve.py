@@ -46,6 +46,8 @@ def main():
                     options.json.write_text(json.dumps(kept, indent=1), encoding="utf-8")
     if "none" not in kept:
         kept["none"] = {name: classify(name, None, options) for name in options.classify}
+        if options.json:
+            options.json.write_text(json.dumps(kept, indent=1), encoding="utf-8")
     print_rows(kept, options)
 
 

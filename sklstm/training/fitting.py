@@ -141,7 +141,7 @@ class Fitting:
             moments=self.start.moments,
             limit=limit,
         )
-        self.report.begin(len(batches), n_epochs, validation)
+        self.report.begin(len(batches), n_epochs, validation, settings.max_minutes)
         trained = train(net, batches, n_epochs=n_epochs)
         self.report.end(trained, n_epochs, validation, keeps_best=settings.keeps_best)
         self.moments = read_moments(net) if settings.continues else {}

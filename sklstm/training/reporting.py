@@ -62,10 +62,11 @@ class Report:
         """Show that an ensemble member is about to be fitted."""
         self.line(f"Fitting {_title(name)} to {n_texts:,} texts.")
 
-    def begin(self, n_batches: int, n_epochs: int, validation) -> None:
+    def begin(self, n_batches: int, n_epochs: int, validation, minutes=None) -> None:
         """Show how long the network will be trained, and what it is validated on."""
         epochs = f"{n_epochs} epoch{'s' if n_epochs > 1 else ''}"
-        line = f"Training the network for at most {epochs} of {n_batches:,} batches."
+        limit = "" if minutes is None else f" or {minutes:g} minutes"
+        line = f"Training the network for at most {epochs} of {n_batches:,} batches{limit}."
         if validation is not None:
             line += f" Columns valid_* are its scores on {validation.n_texts:,} held-out texts."
         self.line(line)

@@ -361,7 +361,8 @@ def _choose_vectorizer(theirs: SequenceVectorizer, own: SequenceVectorizer | Non
 def _choose_end(vectorizer: SequenceVectorizer, estimator, *, bidirectional: bool) -> None:
     """Set what is kept of long texts, where the user leaves it open.
 
-    The last state of one direction remembers the end of a text best, and learns from it whole.
+    The last state of one direction remembers the end of a text best, so the end is read without a
+    gap.
     """
     if vectorizer.keep == "auto":
         only_last = estimator.pooling in ("last", ("last",), ["last"])
