@@ -58,6 +58,9 @@ LANGUAGE_MODEL = Path(__file__).parent.parent / "results" / "language_model.safe
 #: The classifier's names in specs, and what it starts from.
 CLASSIFIERS = {"lstm": None, "lm": LANGUAGE_MODEL}
 
+#: The parameters of a classifier that reads all of a long text.
+SENTENCES = "vectorizer__max_length=None,read_by=sentence"
+
 #: Short names of the rows of the final table, in their order. A new one is one line here.
 VARIANTS = {
     "lstm": Variant("LSTMTextClassifier, defaults", "lstm:", together="– all its seeds together"),
@@ -65,10 +68,14 @@ VARIANTS = {
         "– LSTM only", "lstm:", part=network_alone, together="– LSTMs of all seeds together"
     ),
     "ngrams": Variant("– n-grams only", "lstm:", part=ngrams_alone, random=False),
+    "sentences": Variant("reading sentence by sentence", f"lstm:{SENTENCES}"),
+    "sentences-network": Variant("– LSTM only", f"lstm:{SENTENCES}", part=network_alone),
     "lm": Variant("pre-trained on unlabelled texts", "lm:"),
     "lm-network": Variant("– LSTM only", "lm:", part=network_alone),
     "lm400": Variant("the same, reading 400 tokens", "lm:vectorizer__max_length=400"),
     "lm400-network": Variant("– LSTM only", "lm:vectorizer__max_length=400", part=network_alone),
+    "lm-sentences": Variant("the same, sentence by sentence", f"lm:{SENTENCES}"),
+    "lm-sentences-network": Variant("– LSTM only", f"lm:{SENTENCES}", part=network_alone),
 }
 #: The rows that need no language model.
 STANDARD = ["lstm", "network", "ngrams"]
