@@ -105,9 +105,10 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
     weight_decay : float, default=0.01
         Weight decay of AdamW.
     adversarial : float, default=0.0
-        Size of the adversarial perturbation while training, as a share of the norm of the embedded
-        text. Each text is trained on as it is and, once more, moved by that much in the direction
-        in which its loss rises fastest. 0.02 to 0.05 is usual; an epoch takes twice as long.
+        Size of the adversarial perturbation while training, as a multiple of the norm of one
+        embedded token of the text. Each text is trained on as it is and, once more, moved by that
+        much in the direction in which its loss rises fastest. 0.2 to 0.3 is usual, for short texts
+        and for long ones; an epoch takes twice as long.
     virtual_adversarial : float, default=0.0
         The same for the direction in which the prediction changes most, whatever y is; an
         epoch takes three times as long. Both can be combined.

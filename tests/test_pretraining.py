@@ -56,7 +56,7 @@ def test_unfreezing_by_layers_needs_no_other_source():
 
 @pytest.mark.parametrize("adversarial", [0.0, 0.05])
 def test_virtual_adversaries_train_on_unlabelled_texts_too(adversarial, monkeypatch):
-    clf = build(virtual_adversarial=0.05, adversarial=adversarial)
+    clf = build(virtual_adversarial=0.25, adversarial=adversarial)
     clf.fit(TEXTS, LABELS, X_unlabelled=UNLABELLED)
     model = clone(RECIPE).fit([*TEXTS, *UNLABELLED])
     without = clone(clf).set_params(pretrained=model).fit(TEXTS, LABELS)
@@ -67,7 +67,7 @@ def test_virtual_adversaries_train_on_unlabelled_texts_too(adversarial, monkeypa
 
 def test_more_unlabelled_than_labelled_texts_and_the_reverse():
     for unlabelled in (UNLABELLED * 5, UNLABELLED[:3]):
-        clf = build(virtual_adversarial=0.05).fit(TEXTS, LABELS, X_unlabelled=unlabelled)
+        clf = build(virtual_adversarial=0.25).fit(TEXTS, LABELS, X_unlabelled=unlabelled)
         assert np.isfinite(clf.predict_proba(TEXTS)).all()
 
 
@@ -214,5 +214,5 @@ def test_texts_that_no_step_uses_are_not_read_again(monkeypatch):
     monkeypatch.setattr(Fresh, "encode", encode)
     build().fit(TEXTS, LABELS, X_unlabelled=UNLABELLED)
     assert UNLABELLED not in read
-    build(virtual_adversarial=0.05).fit(TEXTS, LABELS, X_unlabelled=UNLABELLED)
+    build(virtual_adversarial=0.25).fit(TEXTS, LABELS, X_unlabelled=UNLABELLED)
     assert UNLABELLED in read

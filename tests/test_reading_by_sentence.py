@@ -105,7 +105,7 @@ def test_fits_are_repeatable_pickled_and_resumed(by_sentences):
     )
     assert model.transform(texts).shape == (60, 40)
     assert model.partial_fit(texts, labels).score(texts, labels) == 1.0
-    model.set_params(adversarial=0.05, dropout=0.2, warm_start=True, max_epochs=2)
+    model.set_params(adversarial=0.25, dropout=0.2, warm_start=True, max_epochs=2)
     assert model.fit(texts, labels).score(texts, labels) == 1.0
     with pytest.raises(ValueError, match="read_by must stay 'sentence', as in the fit"):
         model.set_params(read_by=None).fit(texts, labels)

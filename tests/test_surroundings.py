@@ -81,7 +81,7 @@ def do_all(backend, folder):
     ).fit(TEXTS)
     results += [language_model.score(TEXTS), language_model.generate(2, random_state=0)]
     clf = LSTMTextClassifier(**SETTINGS | {"pretrained": language_model, "backend": backend})
-    clf.set_params(embedding_dim="auto", hidden_size=8, adversarial=0.02, warm_start=True)
+    clf.set_params(embedding_dim="auto", hidden_size=8, adversarial=0.2, warm_start=True)
     for _ in range(2):
         results.append(clf.fit(TEXTS, LABELS).predict_proba(TEXTS))
     by_sentence = LSTMTextClassifier(**SETTINGS | {"read_by": "sentence", "backend": backend})

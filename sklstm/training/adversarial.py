@@ -27,10 +27,11 @@ TINY = torch.finfo(torch.float32).tiny
 class Adversarial:
     """A step that trains on each text as it is and, once more, where the network errs most.
 
-    A text is moved in its embeddings, after look-up and dropout, by ``share * ||x||`` in the
-    direction of a gradient, where ||x|| is the norm of all its embeddings together. The share is
-    relative to the norm, so that a network gains nothing from larger embeddings; Miyato et al.
-    (2017) normalise the embeddings instead and move by 5, about 0.02 of a review of theirs.
+    A text is moved in its embeddings, after look-up and dropout, in the direction of a gradient. The
+    norm of the move of the whole text is ``size`` times the root mean square norm of one of its
+    tokens: relative to it, so that a network gains nothing from larger embeddings, and to a token's,
+    not the text's, since few tokens decide in a long text as in a short one. Miyato et al. (2017)
+    normalise the embeddings instead and move each text by 5, about 0.3 of a token of theirs.
     All passes of a step have the same dropout masks, so that the effect of the move is not mixed
     with that of other masks.
 
@@ -38,11 +39,11 @@ class Adversarial:
     ----------
     task : Task
         What y is.
-    share : float
-        Share for the direction in which the loss of the text's target rises fastest; the loss there
-        is added. 0 leaves it out.
-    virtual_share : float
-        Share for the direction in which the outputs change most, whatever the target: the task's
+    size : float
+        Size of the move in the direction in which the loss of the text's target rises fastest; the
+        loss there is added. 0 leaves it out.
+    virtual_size : float
+        Size of the move in the direction in which the outputs change most, whatever the target: the task's
         divergence, of classes KL(clean || moved), is added. The direction is found by one power
         iteration from a random one (Miyato et al. 2018). 0 leaves it out.
     unlabelled : iterator of Batch or None
@@ -57,8 +58,8 @@ class Adversarial:
     """
 
     task: Task
-    share: float
-    virtual_share: float
+    size: float
+    virtual_size: float
     unlabelled: Iterator[Batch] | None = None
 
     def __call__(self, network: LSTMTextNetwork, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -68,14 +69,14 @@ class Adversarial:
         embedded text, which the clean pass yields, is the adversarial direction. The embeddings get
         their gradient once, from all passes.
         """
-        read = _Reading(network, batch, is_searched=self.virtual_share > 0)
+        read = _Reading(network, batch, is_searched=self.virtual_size > 0)
         outputs = read.classify(read.x)
         losses = [_backward(mean_loss(self.task, outputs, batch))]
         outputs = outputs.detach()
-        if self.share > 0:
-            move = scale_like(read.x.grad, read.x, self.share, read.live)
+        if self.size > 0:
+            move = scale(read.x.grad, self.size * read.token_norms, read.live)
             losses.append(_backward(mean_loss(self.task, read.classify(read.x + move), batch)))
-        if self.virtual_share > 0:
+        if self.virtual_size > 0:
             losses.append(self._compare(read, outputs, batch))
         read.finish()
         if self.unlabelled is not None:
@@ -93,10 +94,11 @@ class Adversarial:
 
     def _compare(self, read, outputs, batch):
         """Add the gradients of the mean divergence in the virtual direction; return it."""
-        step = scale_like(read.noise, read.x, SEARCH_STEP, read.live).requires_grad_()
+        norms = SEARCH_STEP * measure_texts(read.x.detach(), read.live)
+        step = scale(read.noise, norms, read.live).requires_grad_()
         found = self.task.divergence(outputs, read.classify(read.x.detach() + step)).sum()
         (direction,) = torch.autograd.grad(found, step)
-        move = scale_like(direction, read.x, self.virtual_share, read.live)
+        move = scale(direction, self.virtual_size * read.token_norms, read.live)
         divergences = self.task.divergence(outputs, read.classify(read.x + move))
         return _backward((divergences * send(batch.weights, read.x.device)).mean())
 
@@ -120,6 +122,7 @@ class _Reading:
         self.embedded = network.embed(self.ids).each()
         self.x = self.embedded.detach().requires_grad_()
         self.live = (self.ids != PADDING).unsqueeze(2)
+        self.token_norms = measure_tokens(self.embedded.detach(), self.live)
         self.noise = self._draw_noise() if is_searched else None
         self.masks = network.generator.get_state()
 
@@ -152,14 +155,14 @@ def choose_step(
     Unlabelled texts are read, by a call, and streamed to a step that can use them. Their order
     leaves that of the labelled ones, from ``rng``, as it is.
     """
-    shares = settings.adversarial, settings.virtual_adversarial
-    if not any(shares):
+    sizes = settings.adversarial, settings.virtual_adversarial
+    if not any(sizes):
         return Supervised(task)
     stream = None
     if settings.virtual_adversarial and unlabelled is not None:
         (own,) = rng.spawn(1)
         stream = stream_batches(unlabelled(), batch_size=settings.batch_size, rng=own)
-    return Adversarial(task, *shares, stream)
+    return Adversarial(task, *sizes, stream)
 
 
 def _backward(loss):
@@ -167,19 +170,27 @@ def _backward(loss):
     return loss.detach()
 
 
+def measure_texts(x: Tensor, live: Tensor) -> Tensor:
+    """Return the norm of all embeddings of each text together, (1, B, 1)."""
+    return (x * live).square().sum((0, 2), keepdim=True).sqrt()
+
+
+def measure_tokens(x: Tensor, live: Tensor) -> Tensor:
+    """Return the root mean square norm of a token of each text, (1, B, 1)."""
+    return measure_texts(x, live) / live.sum(0, keepdim=True).clamp(min=1).sqrt()
+
+
 @torch.no_grad()
-def scale_like(
+def scale(
     direction: Tensor,  # (T, B, E)
-    x: Tensor,  # (T, B, E)
-    share: float,
+    norm: Tensor,  # (1, B, 1)
     live: Tensor,  # (T, B, 1) which steps are tokens
 ) -> Tensor:
-    """Return the direction of each text with the norm ``share * ||x||``, 0 in the padding.
+    """Return the direction of each text with a norm, 0 in the padding.
 
     A text without a direction (a gradient of 0) is not moved.
     """
-    direction, x = direction * live, x * live
+    direction = direction * live
     # Gradients are so small that their squares may underflow.
     direction = direction / direction.abs().amax((0, 2), keepdim=True).clamp(min=TINY)
-    norm = direction.square().sum((0, 2), keepdim=True).sqrt().clamp(min=TINY)
-    return direction * (share * x.square().sum((0, 2), keepdim=True).sqrt() / norm)
+    return direction * (norm / measure_texts(direction, live).clamp(min=TINY))

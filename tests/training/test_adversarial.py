@@ -8,7 +8,7 @@ from skorch.callbacks import Callback, Freezer, GradientNormClipping
 from sklstm import LSTMTextClassifier
 from sklstm.network.encoder import Embedded
 from sklstm.text.batching import Batch
-from sklstm.training.adversarial import Adversarial, choose_step, scale_like
+from sklstm.training.adversarial import Adversarial, choose_step, measure_tokens, scale
 from sklstm.training.loop import train
 from sklstm.training.steps import Supervised
 from tests.builders import (
@@ -52,8 +52,18 @@ def loss_of(outputs):
     return (losses_of(outputs) * BATCH.weights).mean()
 
 
-def make_step(share, virtual_share):
-    return Adversarial(TASK, share, virtual_share)
+def make_step(size, virtual_size):
+    return Adversarial(TASK, size, virtual_size)
+
+
+def move_by(direction, x, size, live=LIVE):
+    return scale(direction, size * measure_tokens(x, live), live)
+
+
+def token_norms(x):
+    """Return the root mean square norm of a token, by text."""
+    squares = x.square().sum(2)
+    return torch.stack([squares[:n, k].mean() for k, n in enumerate(LONG_LENGTHS)]).sqrt()
 
 
 def random_like(x, seed=1):
@@ -83,11 +93,10 @@ def gradient(network, x, loss):
 
 
 @pytest.mark.parametrize("size", [1.0, 1e-30])
-def test_a_move_has_its_share_of_each_texts_norm_and_leaves_padding_unchanged(size):
+def test_a_move_is_a_multiple_of_a_tokens_norm_and_leaves_padding_unchanged(size):
     x = random_like(torch.empty(17, 5, 4), 0)
-    move = scale_like(size * random_like(x), x, 0.05, LIVE)
-    norms = torch.linalg.vector_norm(move, dim=(0, 2))
-    torch.testing.assert_close(norms, 0.05 * torch.linalg.vector_norm(x * LIVE, dim=(0, 2)))
+    move = move_by(size * random_like(x), x, 0.3)
+    torch.testing.assert_close(torch.linalg.vector_norm(move, dim=(0, 2)), 0.3 * token_norms(x))
     assert not move[~LIVE.expand_as(move)].any()
 
 
@@ -95,7 +104,7 @@ def test_a_text_without_direction_is_not_moved():
     x = random_like(torch.empty(17, 5, 4), 0)
     direction = random_like(x)
     direction[:, 2] = 0.0
-    move = scale_like(direction, x, 0.05, LIVE)
+    move = move_by(direction, x, 0.3)
     assert not move[:, 2].any() and move[0, [0, 1, 3, 4]].all()
 
 
@@ -108,38 +117,38 @@ def test_the_move_raises_the_loss_as_its_gradient_says_and_more_than_chance():
         before = losses_of(classify(network, x))
     grad = gradient(network, x, loss_of)
     rises = {}
-    for share in (1e-4, 0.05):
-        move = scale_like(grad, x, share, LIVE)
+    for size in (1e-4, 0.1):
+        move = move_by(grad, x, size)
         with torch.no_grad():
-            rises[share] = losses_of(classify(network, x + move)) - before
+            rises[size] = losses_of(classify(network, x + move)) - before
             by_chance = [
-                losses_of(classify(network, x + scale_like(random_like(x, k), x, share, LIVE)))
+                losses_of(classify(network, x + move_by(random_like(x, k), x, size)))
                 for k in range(20)
             ]
-        assert (rises[share] > 0).all()
-        assert (rises[share] > torch.stack(by_chance).amax(0) - before).all()
+        assert (rises[size] > 0).all()
+        assert (rises[size] > torch.stack(by_chance).amax(0) - before).all()
     # To first order it is the norm of the move times that of the gradient.
     own = grad * len(BATCH.weights) / BATCH.weights.view(1, -1, 1)
-    norms = [torch.linalg.vector_norm(t, dim=(0, 2)) for t in (own, x * LIVE)]
-    torch.testing.assert_close(rises[1e-4], 1e-4 * norms[0] * norms[1], rtol=0.01, atol=0)
+    expected = 1e-4 * torch.linalg.vector_norm(own, dim=(0, 2)) * token_norms(x)
+    torch.testing.assert_close(rises[1e-4], expected, rtol=0.01, atol=0)
 
 
 def test_the_virtual_direction_changes_the_outputs_more_than_chance():
     """The moves that the network is trained on are read from the passes it makes."""
     network, _ = confident()
-    passes = passes_of(network, make_step(0.0, 0.05))
+    passes = passes_of(network, make_step(0.0, 0.1))
     clean, search, moved = passes
     with torch.no_grad():
         outputs = classify(network, clean)
         found = TASK.divergence(outputs, classify(network, moved))
         for k in range(20):
-            move = scale_like(random_like(clean, k), clean, 0.05, LIVE)
+            move = move_by(random_like(clean, k), clean, 0.1)
             by_chance = TASK.divergence(outputs, classify(network, clean + move))
             # In the five dimensions of a single token, chance finds as good a direction.
             assert (found > by_chance)[LONG_LENGTHS > 1].all()
-    for passed, share in ((search, 0.01), (moved, 0.05)):
-        norms = [torch.linalg.vector_norm(t, dim=(0, 2)) for t in (passed - clean, clean * LIVE)]
-        torch.testing.assert_close(norms[0], share * norms[1])
+    searched, tried = (torch.linalg.vector_norm(t - clean, dim=(0, 2)) for t in (search, moved))
+    torch.testing.assert_close(searched, 0.01 * torch.linalg.vector_norm(clean * LIVE, dim=(0, 2)))
+    torch.testing.assert_close(tried, 0.1 * token_norms(clean))
 
 
 def passes_of(network, step):
@@ -157,9 +166,9 @@ def passes_of(network, step):
 
 
 @pytest.mark.parametrize("changes", [{}, DROPOUTS, SENTENCES, {"cell": "layer_norm"}], ids=str)
-@pytest.mark.parametrize("shares", [(0.05, 0), (0, 0.05), (0.1, 0.2)])
-def test_gradients_are_those_of_the_sum(shares, changes):
-    step = make_step(*shares)
+@pytest.mark.parametrize("sizes", [(0.05, 0), (0, 0.05), (0.1, 0.2)])
+def test_gradients_are_those_of_the_sum(sizes, changes):
+    step = make_step(*sizes)
     network, _ = confident(**changes)
     before = network.generator.get_state()
     passes = passes_of(network, step)
@@ -172,7 +181,7 @@ def test_gradients_are_those_of_the_sum(shares, changes):
     network.zero_grad()
     network.generator.set_state(before)
     x = network.embed(LONG_IDS).each()
-    if step.virtual_share:
+    if step.virtual_size:
         torch.empty(x.shape, dtype=x.dtype).normal_(generator=network.generator)
     masks = network.generator.get_state()
 
@@ -182,9 +191,9 @@ def test_gradients_are_those_of_the_sum(shares, changes):
 
     clean = again(passes[0])
     losses = [loss_of(clean)]
-    if step.share:
+    if step.size:
         losses.append(loss_of(again(passes[1])))
-    if step.virtual_share:
+    if step.virtual_size:
         divergences = TASK.divergence(clean.detach(), again(passes[-1]))
         losses.append((divergences * BATCH.weights).mean())
     sum(losses).backward()
@@ -203,8 +212,8 @@ def test_masks_are_those_of_a_training_without():
     assert torch.equal(plain.generator.get_state(), network.generator.get_state())
 
 
-@pytest.mark.parametrize("shares", [(0.02, 0), (0, 0.02), (0.1, 0.1)])
-def test_rows_that_lag_end_at_the_same(shares):
+@pytest.mark.parametrize("sizes", [(0.02, 0), (0, 0.02), (0.1, 0.1)])
+def test_rows_that_lag_end_at_the_same(sizes):
     """A callback that reads gradients gets dense ones; the weights become the same."""
     seen = []
 
@@ -213,8 +222,8 @@ def test_rows_that_lag_end_at_the_same(shares):
             seen.extend(p.grad.is_sparse for _, p in named_parameters if p.grad is not None)
 
     callbacks = [Spy(), GradientNormClipping(1e9)]
-    plain = build_small_net(step=make_step(*shares), ema=0.9)
-    spied = build_small_net(step=make_step(*shares), ema=0.9, callbacks=callbacks)
+    plain = build_small_net(step=make_step(*sizes), ema=0.9)
+    spied = build_small_net(step=make_step(*sizes), ema=0.9, callbacks=callbacks)
     for net in (plain, spied):
         train(net, make_batches(), n_epochs=3)
     assert seen and not any(seen)
@@ -224,9 +233,9 @@ def test_rows_that_lag_end_at_the_same(shares):
 
 def test_the_settings_choose_the_step():
     assert choose_step(TASK, make_training()) == Supervised(TASK)
-    for shares in ((0.1, 0.0), (0.0, 0.2), (0.1, 0.2)):
-        settings = make_training(adversarial=shares[0], virtual_adversarial=shares[1])
-        assert choose_step(TASK, settings) == make_step(*shares)
+    for sizes in ((0.1, 0.0), (0.0, 0.2), (0.1, 0.2)):
+        settings = make_training(adversarial=sizes[0], virtual_adversarial=sizes[1])
+        assert choose_step(TASK, settings) == make_step(*sizes)
 
 
 def test_a_frozen_embedding_stays():
@@ -239,14 +248,14 @@ def test_a_frozen_embedding_stays():
 
 # The classifier
 
-BOTH = {"adversarial": 0.05, "virtual_adversarial": 0.05}
+BOTH = {"adversarial": 0.2, "virtual_adversarial": 0.2}
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"adversarial": 0.05},
-        {"virtual_adversarial": 0.05, "read_by": "sentence"},
+        {"adversarial": 0.3},
+        {"virtual_adversarial": 0.3, "read_by": "sentence"},
         BOTH | {"precision": "bfloat16", "dropout": 0.2},
         BOTH | {"cell": "peephole", "zoneout": 0.1, "label_smoothing": 0.2, "num_layers": 2},
         BOTH | {"backend": "reference", "attention": "dot", "pooling": ("last", "attention")},
@@ -280,18 +289,18 @@ def test_it_resumes_in_portions_and_uses_weights(tiny, texts, labels):
 def test_the_outputs_depend_less_on_small_moves(texts, labels):
     """What it is for: at the end of the training a move of this size costs less."""
     network_of = {}
-    for share in (0.0, 0.2):
+    for size in (0.0, 0.5):
         parameters = TINY | {"max_epochs": 40, "early_stopping": False, "ema": None}
-        model = LSTMTextClassifier(**parameters, adversarial=share, label_smoothing=0.0)
-        network_of[share] = model.fit(texts, labels).net_.module_
+        model = LSTMTextClassifier(**parameters, adversarial=size, label_smoothing=0.0)
+        network_of[size] = model.fit(texts, labels).net_.module_
     rise = {
-        share: rise_of_loss(network, model, texts, labels) for share, network in network_of.items()
+        size: rise_of_loss(network, model, texts, labels) for size, network in network_of.items()
     }
-    assert rise[0.2] < 0.7 * rise[0.0]
+    assert rise[0.5] < 0.7 * rise[0.0]
 
 
 def rise_of_loss(network, model, texts, labels):
-    """Return how much a move of 0.2 raises the mean loss of the texts."""
+    """Return how much a move of 0.5 raises the mean loss of the texts."""
     ids = torch.from_numpy(model.vectorizer_.transform(texts[:10]).T.copy())
     lengths = (ids != 0).sum(0)
     targets = torch.as_tensor(labels[:10] == "pos").long()
@@ -303,5 +312,5 @@ def rise_of_loss(network, model, texts, labels):
     x = network.embed(ids).each().detach().requires_grad_()
     before = loss(x)
     (grad,) = torch.autograd.grad(before, x)
-    move = scale_like(grad, x.detach(), 0.2, (ids != 0).unsqueeze(2))
+    move = move_by(grad, x.detach(), 0.5, (ids != 0).unsqueeze(2))
     return loss(x.detach() + move).item() - before.item()
