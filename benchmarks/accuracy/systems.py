@@ -68,6 +68,8 @@ VARIANTS = {
         "– LSTM only", "lstm:", part=network_alone, together="– LSTMs of all seeds together"
     ),
     "ngrams": Variant("– n-grams only", "lstm:", part=ngrams_alone, random=False),
+    "adversarial": Variant("with adversarial training", "lstm:adversarial=0.25"),
+    "adversarial-network": Variant("– LSTM only", "lstm:adversarial=0.25", part=network_alone),
     "sentences": Variant("reading sentence by sentence", f"lstm:{SENTENCES}"),
     "sentences-network": Variant("– LSTM only", f"lstm:{SENTENCES}", part=network_alone),
     "lm": Variant("pre-trained on unlabelled texts", "lm:"),
