@@ -27,11 +27,11 @@ TINY = torch.finfo(torch.float32).tiny
 class Adversarial:
     """A step that trains on each text as it is and, once more, where the network errs most.
 
-    A text is moved in its embeddings, after look-up and dropout, in the direction of a gradient. The
-    norm of the move of the whole text is ``size`` times the root mean square norm of one of its
-    tokens: relative to it, so that a network gains nothing from larger embeddings, and to a token's,
-    not the text's, since few tokens decide in a long text as in a short one. Miyato et al. (2017)
-    normalise the embeddings instead and move each text by 5, about 0.3 of a token of theirs.
+    A text is moved in its embeddings, after look-up and dropout, in the direction of a gradient.
+    The norm of the move of the whole text is ``size`` times the root mean square norm of one of its
+    tokens: relative to it, so that a network gains nothing from larger embeddings, and to that of a
+    token, since few tokens decide in a long text as in a short one. Miyato et al. (2017) normalise
+    the embeddings instead and move each text by 5, about 0.3 of a token of theirs.
     All passes of a step have the same dropout masks, so that the effect of the move is not mixed
     with that of other masks.
 
@@ -43,9 +43,9 @@ class Adversarial:
         Size of the move in the direction in which the loss of the text's target rises fastest; the
         loss there is added. 0 leaves it out.
     virtual_size : float
-        Size of the move in the direction in which the outputs change most, whatever the target: the task's
-        divergence, of classes KL(clean || moved), is added. The direction is found by one power
-        iteration from a random one (Miyato et al. 2018). 0 leaves it out.
+        Size of the move in the direction in which the outputs change most, whatever the target: the
+        task's divergence, of classes KL(clean || moved), is added. The direction is found by one
+        power iteration from a random one (Miyato et al. 2018). 0 leaves it out.
     unlabelled : iterator of Batch or None
         Batches of texts without labels. For each batch of labelled texts one of these adds its
         divergence as well.
