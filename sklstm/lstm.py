@@ -76,8 +76,9 @@ class LSTM(nn.Module):
     References
     ----------
     Hochreiter & Schmidhuber (1997), Long Short-Term Memory; Gers, Schmidhuber & Cummins (2000),
-    Learning to Forget. Initialisation: orthogonal recurrent weights (Saxe et al. 2014) and a
-    forget-gate bias of 1 (Jozefowicz et al. 2015), only in ``bias_ih``, since the two biases add.
+    Learning to Forget. Initialisation: recurrent weights with orthogonal columns, those of all
+    gates in one matrix (Saxe et al. 2014), and a forget-gate bias of 1 (Jozefowicz et al. 2015),
+    only in ``bias_ih``, since the two biases add.
     Dropout with one mask for all steps: Gal & Ghahramani (2016); of the recurrent weights: Merity,
     Keskar & Socher (2018). Cells: Gers & Schmidhuber (2000), Recurrent Nets that Time and Count
     (peepholes; with weights of 0 at first); Ba, Kiros & Hinton (2016), Layer Normalization; Greff
@@ -189,8 +190,9 @@ class LSTM(nn.Module):
         if name == "weight_ih":
             nn.init.xavier_uniform_(parameter, generator=self.generator)
         elif name == "weight_hh":
-            for of_gate in parameter.chunk(len(cell.gates)):
-                nn.init.orthogonal_(of_gate, generator=self.generator)
+            # All gates in one matrix, as Keras does it. A matrix for each gate would have twice the
+            # norm, with which networks learn more slowly.
+            nn.init.orthogonal_(parameter, generator=self.generator)
         elif name in cell.parameters:
             first = parameter.new_tensor(cell.parameters[name].first)
             parameter.copy_(first.view(-1, *[1] * (parameter.ndim - 1)))

@@ -82,7 +82,7 @@ def test_classes_are_the_names_of_the_columns(fitted):
 
 def test_lists_of_labels_come_by_the_binarizer_that_the_error_names():
     lists = [[name for name, has in zip(NAMES, row, strict=True) if has] for row in SETS]
-    model = LSTMTextClassifier(**FAST)
+    model = LSTMTextClassifier(**FAST | {"max_epochs": 30})
     with pytest.raises(ValueError, match=r"sklearn.preprocessing.MultiLabelBinarizer"):
         model.fit(ALL_TEXTS, lists)
     binarizer = MultiLabelBinarizer()

@@ -128,8 +128,8 @@ def test_padding_is_not_read():
 
 def test_first_weights():
     ours = LSTM(I, H, generator=torch.Generator().manual_seed(0))
-    gate = ours.weight_hh_l0.detach()[:H]
-    torch.testing.assert_close(gate @ gate.T, torch.eye(H), rtol=0, atol=1e-5)
+    weight = ours.weight_hh_l0.detach()  # (4H, H): the columns are orthogonal, of all gates at once
+    torch.testing.assert_close(weight.T @ weight, torch.eye(H), rtol=0, atol=1e-5)
     bias = (ours.bias_ih_l0 + ours.bias_hh_l0).detach()
     assert bias.view(4, H).mean(dim=1).tolist() == [0.0, 1.0, 0.0, 0.0]
     again = LSTM(I, H, generator=torch.Generator().manual_seed(0))

@@ -56,7 +56,7 @@ def test_unfreezing_by_layers_needs_no_other_source():
 
 @pytest.mark.parametrize("adversarial", [0.0, 0.05])
 def test_virtual_adversaries_train_on_unlabelled_texts_too(adversarial, monkeypatch):
-    clf = build(virtual_adversarial=0.25, adversarial=adversarial)
+    clf = build(virtual_adversarial=0.9, adversarial=adversarial)
     clf.fit(TEXTS, LABELS, X_unlabelled=UNLABELLED)
     model = clone(RECIPE).fit([*TEXTS, *UNLABELLED])
     without = clone(clf).set_params(pretrained=model).fit(TEXTS, LABELS)

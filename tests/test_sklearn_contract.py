@@ -343,7 +343,7 @@ def test_self_training_uses_unlabelled_texts(tiny, texts, labels):
     targets = np.select([partly == "pos", partly == "neg"], [1, 0], -1)
     rows = np.arange(len(texts)).reshape(-1, 1)
     look_up = FunctionTransformer(lambda rows: [texts[row] for row in rows[:, 0]])
-    tiny.set_params(max_epochs=20)
+    tiny.set_params(max_epochs=40)
     model = SelfTrainingClassifier(make_pipeline(look_up, tiny), threshold=0.6, max_iter=2)
     model.fit(rows, targets)
     assert (model.transduction_ != -1).sum() > (targets != -1).sum()

@@ -41,6 +41,7 @@ SYSTEMS = BASELINES | {
     "encoder": "encoder + LogisticRegression",
     "default": "LSTMTextClassifier, defaults",
     "with encoder": "– with the encoder as a member",
+    "with encoder, adversarial": "– with the encoder and adversarial=0.25",
     "with encoder, random": "– with encoder and a random member",
     "with encoder, copy": "– with encoder and a copy of it",
 }
@@ -145,7 +146,8 @@ def make(system, data, seed, penalty):
         blend.append(("random", Random()))
     if system == "with encoder, copy":
         blend.append(("copy", encoder))
-    return LSTMTextClassifier(blend=blend, random_state=seed)
+    adversarial = 0.25 if system == "with encoder, adversarial" else 0.0
+    return LSTMTextClassifier(blend=blend, adversarial=adversarial, random_state=seed)
 
 
 def measure(estimator, data):

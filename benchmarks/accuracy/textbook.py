@@ -9,7 +9,8 @@ The networks are numbers 1, 2, 3 and 5 of docs/keras.md, and "5, no recurrent dr
 Keras' ``Tokenizer`` leaves out all punctuation and the words that it does not know; our vectorizer
 reads an unknown word as a token of its own. "known" words are the same tokens for both, "all" are
 those and the unknown ones. Only the last tokens of a text are read. Results are kept and not
-repeated. With ``--keras`` a folder with Keras and TensorFlow must be on the path.
+repeated. With ``--keras`` a folder with Keras and one of its backends must be on the path;
+``KERAS_BACKEND=jax`` is two to three times as fast as TensorFlow here, with the same layers.
 """
 
 import json
@@ -155,7 +156,7 @@ def parse():
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--max-length", type=int, default=400, help="the last so many tokens")
     parser.add_argument("--held-out", type=int, default=2000, help="most texts held out")
-    parser.add_argument("--keras", action="store_true", help="also Keras on TensorFlow")
+    parser.add_argument("--keras", action="store_true", help="also Keras")
     return parser.parse_args()
 
 
@@ -226,13 +227,14 @@ def fit_ours(network, texts, classes, seed, options):
 
 def fit_keras(network, texts, classes, seed, options):
     """Return the accuracy on the held-out texts after each epoch."""
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
-    import tensorflow
 
-    if tensorflow.config.threading.get_intra_op_parallelism_threads() != options.threads:
-        tensorflow.config.threading.set_intra_op_parallelism_threads(options.threads)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        if tensorflow.config.threading.get_intra_op_parallelism_threads() != options.threads:
+            tensorflow.config.threading.set_intra_op_parallelism_threads(options.threads)
     numbers = {word: k + 1 for k, word in enumerate(sorted(set().union(*texts[0])))}
     train, held_out = (
         keras.utils.pad_sequences(

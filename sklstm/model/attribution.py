@@ -37,7 +37,8 @@ from sklstm.text.special_tokens import PADDING, UNKNOWN
 # jumps, so that more pieces help more than more points.
 N_POINTS = 4
 # A piece is halved where its contributions do not add up to the difference of its ends: in units of
-# an output, of log-odds or of a regressor's standard deviation of y.
+# an output, of log-odds or of a regressor's standard deviation of y. This is the tolerance of the
+# whole path; that of a piece is smaller by the root of its share, since the errors add up.
 TOLERANCE = 3e-3
 # In a piece this small what is left is a step: a text that repeats a word many times can take the
 # LSTM from one state to another within less than float32 can resolve.
@@ -187,7 +188,7 @@ class Path:
         for own, products in zip(slopes, self.products, strict=True):
             sums += (own * products[pieces.texts]).sum(axis=1)
         missing = pieces.at_end - pieces.at_begin - sums
-        is_right = np.abs(missing) <= tolerance[pieces.texts]
+        is_right = np.abs(missing) <= tolerance[pieces.texts] * np.sqrt(widths)
         is_step = ~is_right & (widths <= SMALLEST_PIECE)
         for row in np.flatnonzero(is_right | is_step):
             text = pieces.texts[row]

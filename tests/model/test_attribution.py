@@ -129,8 +129,8 @@ def fine_sums(model, text, target, n_points=400):
 @pytest.mark.parametrize("pooling", [("max", "mean", "embedding_mean"), "attention"])
 def test_attributions_are_those_of_the_plain_definition(pooling):
     model, text = fit(backend="torch", pooling=pooling), SOME[3]
-    (found,) = model.explain([text], "pos")
-    np.testing.assert_allclose(found.attributions, fine_sums(model, text, "pos"), atol=2e-3)
+    (found,), wanted = model.explain([text], "pos"), fine_sums(model, text, "pos")
+    np.testing.assert_allclose(found.attributions, wanted, rtol=5e-3, atol=2e-3)
     assert np.abs(found.attributions).max() > 0.1
 
 
@@ -151,7 +151,7 @@ def test_attributions_are_those_of_captum():
     wanted = captum.IntegratedGradients(log_odds).attribute(end, start, n_steps=500)
     (found,) = model.explain([text], "pos")
     wanted = wanted.sum(dim=2)[0, : int(lengths)].numpy()
-    np.testing.assert_allclose(found.network, wanted, atol=2e-3)
+    np.testing.assert_allclose(found.network, wanted, rtol=5e-3, atol=2e-3)
 
 
 def test_attributions_of_a_linear_model_are_coefficient_times_feature():
