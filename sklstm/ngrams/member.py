@@ -274,7 +274,8 @@ def _choose_folds(examples: Examples, task: Task) -> np.ndarray | None:
     if len(np.unique(groups)) < FOLDS:
         return None
     strata = task.strata(examples.targets, 1 / FOLDS)
-    if strata.ndim == 2:
+    # scikit-learn refuses to stratify where no class has a text for each fold.
+    if strata.ndim == 2 or np.unique(strata, return_counts=True)[1].max() < FOLDS:
         splitter = GroupKFold(FOLDS, shuffle=True, random_state=0)
     else:
         splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)

@@ -391,6 +391,18 @@ def test_several_members_predict_few_texts_out_of_fold(monkeypatch):
     np.testing.assert_allclose(fitted.out_of_fold[0][others], fold, atol=1e-6)
 
 
+def test_several_members_of_classes_with_fewer_texts_than_folds():
+    texts, _ = distinct(60)
+    labels = np.arange(60) // 3  # 20 classes of three texts
+    members = ["ngrams", ("bayes", NAIVE_BAYES)]
+    model = LSTMTextClassifier(**TINY | {"blend": members}).fit(list(texts), labels)
+    assert model.predict_proba(texts).shape == (60, 20)
+    task = Multiclass.of(labels)
+    everything = Examples(list(texts), task.encode(labels), np.ones(60))
+    fitted = compare([("one", NAIVE_BAYES), ("two", NAIVE_BAYES)], everything, task)
+    assert [outputs.shape for outputs in fitted.out_of_fold] == [(60, 20)] * 2
+
+
 @pytest.mark.parametrize("reason", ["one member", "many texts", "one target", "equal texts"])
 def test_no_comparison_out_of_fold(reason, monkeypatch):
     texts, labels = distinct(60)
