@@ -34,6 +34,8 @@ from sklstm.text.examples import Examples
 # Several members of at most so many texts are also compared out of fold. With more texts, those
 # held out say enough, and the fits of all folds take long.
 MOST_TEXTS_OUT_OF_FOLD = 2_000
+# Fewer whose class another fold has say nothing.
+FEWEST_OUT_OF_FOLD = 10
 FOLDS = 5
 # These pass weights on to their members, whatever these are.
 ENSEMBLES = (VotingClassifier, StackingClassifier, VotingRegressor, StackingRegressor)
@@ -49,8 +51,8 @@ class FittedMembers(NamedTuple):
     outputs : list of ndarray of shape (n_held_out, n_outputs)
         What each predicts of the texts held out, fitted without them; empty without such texts.
     out_of_fold : list of ndarray of shape (n_texts, n_outputs)
-        What each predicts of all texts, of each from a fit without it; empty where the members were
-        not compared so.
+        What each predicts of texts, of each from a fit without it; empty where the members were not
+        compared so. Texts whose class no such fit knows are left out: of these all are wrong.
     examples : Examples or None
         The texts of ``out_of_fold``.
     """
@@ -249,9 +251,12 @@ def fit_members(
     """
     if len(np.unique(train.targets, axis=0)) < 2:
         return FittedMembers()
-    named, outputs, out_of_fold, folds = [], [], [], None
+    named, outputs, out_of_fold, folds, known = [], [], [], None, None
     if compares and 1 < len(unfitted) and len(everything.texts) <= MOST_TEXTS_OUT_OF_FOLD:
         folds = _choose_folds(everything, task)
+    if folds is not None:
+        known = _find_known(everything.targets, folds)
+        folds = folds if len(known) >= FEWEST_OUT_OF_FOLD else None
     for name, estimator in unfitted:
         tell(name, len(everything.texts))
         with _naming(name, len(unfitted)):
@@ -259,10 +264,12 @@ def fit_members(
                 estimator, everything, train, held_out, task, early.get(name)
             )
             if folds is not None:
-                out_of_fold.append(_predict_out_of_fold(estimator, everything, folds, task))
+                predicted = _predict_out_of_fold(estimator, everything, folds, task)
+                out_of_fold.append(predicted[known])
         named.append((name, member))
         outputs += [] if held_out is None else [of_member]
-    return FittedMembers(tuple(named), outputs, out_of_fold, everything if out_of_fold else None)
+    compared = everything.take(known) if out_of_fold else None
+    return FittedMembers(tuple(named), outputs, out_of_fold, compared)
 
 
 def _choose_folds(examples: Examples, task: Task) -> np.ndarray | None:
@@ -286,6 +293,14 @@ def _choose_folds(examples: Examples, task: Task) -> np.ndarray | None:
             folds[rows] = fold
     rests = [examples.targets[folds != fold] for fold in range(FOLDS)]
     return folds if all(len(np.unique(rest, axis=0)) > 1 for rest in rests) else None
+
+
+def _find_known(targets: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Return the rows whose class is in another fold too; all rows of numbers and label sets."""
+    if targets.ndim > 1 or not np.issubdtype(targets.dtype, np.integer):
+        return np.arange(len(targets))
+    pairs = np.unique(np.stack([targets, folds]), axis=1)
+    return np.flatnonzero(np.bincount(pairs[0])[targets] > 1)
 
 
 def _predict_out_of_fold(estimator, examples: Examples, folds: np.ndarray, task: Task):

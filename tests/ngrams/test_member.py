@@ -378,7 +378,7 @@ def test_several_members_predict_few_texts_out_of_fold(monkeypatch):
     everything = Examples(list(texts), task.encode(labels), np.ones(60))
     members = [*choose_members("ngrams", None, task), ("own", Recorder())]
     fitted = compare(members, everything, task)
-    assert fitted.examples is everything
+    assert fitted.examples.texts == everything.texts
     assert [outputs.shape for outputs in fitted.out_of_fold] == [(60, 2)] * 2
     rests = [fit[0] for fit in Recorder.fits[2:]]  # after the training part and all texts
     assert len(rests) == 5
@@ -400,7 +400,22 @@ def test_several_members_of_classes_with_fewer_texts_than_folds():
     task = Multiclass.of(labels)
     everything = Examples(list(texts), task.encode(labels), np.ones(60))
     fitted = compare([("one", NAIVE_BAYES), ("two", NAIVE_BAYES)], everything, task)
-    assert [outputs.shape for outputs in fitted.out_of_fold] == [(60, 20)] * 2
+    assert [len(outputs) for outputs in fitted.out_of_fold] == [len(fitted.examples.texts)] * 2
+
+
+@pytest.mark.parametrize("n_alone", [0, 20, 55])
+def test_texts_whose_class_no_fold_knows_compare_nothing(n_alone):
+    """Every member is wrong about them, so that all weights would become 0."""
+    texts, _ = distinct(60)
+    labels = np.where(np.arange(60) < n_alone, np.arange(60), 100 + np.arange(60) % 2)
+    task = Multiclass.of(labels)
+    everything = Examples(list(texts), task.encode(labels), np.ones(60))
+    fitted = compare([("one", NAIVE_BAYES), ("two", NAIVE_BAYES)], everything, task)
+    if n_alone == 55:  # five texts say nothing
+        assert fitted.out_of_fold == [] and fitted.examples is None
+        return
+    assert fitted.examples.texts == list(texts[n_alone:])
+    assert [len(outputs) for outputs in fitted.out_of_fold] == [60 - n_alone] * 2
 
 
 @pytest.mark.parametrize("reason", ["one member", "many texts", "one target", "equal texts"])
