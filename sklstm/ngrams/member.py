@@ -34,7 +34,7 @@ from sklstm.text.examples import Examples
 # Several members of at most so many texts are also compared out of fold. With more texts, those
 # held out say enough, and the fits of all folds take long.
 MOST_TEXTS_OUT_OF_FOLD = 2_000
-# Fewer whose class another fold has say nothing.
+# With fewer texts whose class is in another fold too, there is no comparison.
 FEWEST_OUT_OF_FOLD = 10
 FOLDS = 5
 # These pass weights on to their members, whatever these are.
@@ -52,7 +52,7 @@ class FittedMembers(NamedTuple):
         What each predicts of the texts held out, fitted without them; empty without such texts.
     out_of_fold : list of ndarray of shape (n_texts, n_outputs)
         What each predicts of texts, of each from a fit without it; empty where the members were not
-        compared so. Texts whose class no such fit knows are left out: of these all are wrong.
+        compared so. Texts whose class no such fit knows are left out: all members are wrong there.
     examples : Examples or None
         The texts of ``out_of_fold``.
     """
