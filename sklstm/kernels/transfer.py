@@ -9,9 +9,21 @@ def send(tensor: Tensor, device: torch.device | str) -> Tensor:
 
     For that the source must be in pinned memory: from other memory, the processor waits until the
     card has done all that it was asked before.
+
+    Raises
+    ------
+    RuntimeError
+        In a process that was forked after its parent had used CUDA.
     """
     if torch.device(device).type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
+    # Weights are on the card before anything is sent to it, so CUDA runs, but not after a fork.
+    if not torch.cuda.is_initialized():
+        raise RuntimeError(
+            "A process that was forked after CUDA was used cannot use CUDA. Start workers by "
+            "multiprocessing's 'spawn' or 'forkserver', or save the estimator and load it in each "
+            "worker by sklstm.load, which puts it on the CPU."
+        )
     return tensor.pin_memory().to(device, non_blocking=True)
 
 

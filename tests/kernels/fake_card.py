@@ -300,6 +300,7 @@ def fake_card() -> Iterator[None]:
         "torch.inference_mode": lambda mode=True: torch.no_grad() if mode else nullcontext(),
         "torch.cuda._lazy_init": lambda: None,
         "torch.cuda.is_available": lambda: True,
+        "torch.cuda.is_initialized": lambda: True,
         "torch.cuda.device_count": lambda: 1,
         "torch.cuda.is_bf16_supported": lambda *args, **kwargs: True,
         "torch.cuda.get_device_capability": lambda device=None: (9, 0),

@@ -350,6 +350,24 @@ def test_a_model_of_the_card_is_read_without_one(texts, labels, tmp_path):
         np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), expected, atol=1e-4)
 
 
+def test_a_forked_process_says_that_it_cannot_use_the_card(texts, labels):
+    model = fit("cuda", texts, labels)
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks in processes with threads
+        child = os.fork()
+    if child == 0:
+        try:
+            model.predict(texts)
+        except BaseException as error:
+            os.write(writing, repr(error).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    with open(reading, "rb") as file:
+        assert b"forked after CUDA was used" in file.read()
+
+
 # Waits for the card
 
 

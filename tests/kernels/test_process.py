@@ -5,6 +5,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from sklstm.kernels.transfer import send
 
 COUNT = """
 import torch
@@ -46,3 +49,11 @@ def test_threads_soon_sleep_unless_the_user_says_otherwise(given, expected):
         [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == str(expected)
+
+
+def test_a_forked_process_says_that_it_cannot_use_cuda(monkeypatch):
+    """A fork leaves CUDA without a start, although the weights are on the card."""
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    assert send(torch.ones(2), "cpu").tolist() == [1.0, 1.0]
+    with pytest.raises(RuntimeError, match="forked after CUDA was used cannot use CUDA.*'spawn'"):
+        send(torch.ones(2), "cuda")
