@@ -44,12 +44,13 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         log-linear pool. The weights minimise the log loss on the validation texts, with a small
         penalty that pulls them towards 0.2 (network) and 0.8 (n-grams), or towards 0.5 each for
         your own estimator. In a list, network and n-grams together weigh as much as each other
-        estimator; with at most 2,000 texts, all of them are predicted out of fold to compare the
-        members first. Without validation texts, or with ``calibrate=False``, the expected values
-        are used as they are. 'ngrams' is the mean of two linear models of words, pairs of words and
-        characters inside words: a logistic regression on their TF-IDF, and one on naive Bayes'
-        log-count ratios (NB-SVM). With several labels, each label has such a model. ``partial_fit``
-        updates them. A FrozenEstimator is not fitted. As in VotingClassifier, ``<name>`` and
+        estimator. Up to 1,000 texts, and 2,000 for several members, the members also predict all
+        texts out of fold, and their weights are pulled to what is best there. Without validation
+        texts the expected values are used as they are; with ``calibrate=False``, the fixed ones.
+        'ngrams' is the mean of two linear models of words, pairs of words and characters inside
+        words: a logistic regression on their TF-IDF, and one on naive Bayes' log-count ratios
+        (NB-SVM). With several labels, each label has such a model. ``partial_fit`` updates them. A
+        FrozenEstimator is not fitted. As in VotingClassifier, ``<name>`` and
         ``<name>__<parameter>`` of a listed member can be set, and a member that is 'drop' is left
         out. None is the network by itself.
     embedding_dim : int or 'auto', default='auto'

@@ -78,7 +78,7 @@ class Random(ClassifierMixin, BaseEstimator):
 def main():
     options = parse()
     if options.without_folds:
-        member.MOST_TEXTS_OUT_OF_FOLD = 0
+        member.MOST_TEXTS_OF_SEVERAL = member.MOST_TEXTS_OF_ONE = 0
     kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     rows = {}
     for name in find_data(options.data):

@@ -54,8 +54,10 @@ def main():
     seconds = time.perf_counter() - start
     if options.save:
         model.save(options.save)
-    words = model.n_iter_ * sum(len(text.split()) for text in texts)
-    print(f"{seconds:.0f} s in all, {words / seconds:,.0f} words/s (between white space)")
+    # A limit of minutes ends the last epoch early.
+    words = None if options.minutes else model.n_iter_ * sum(len(text.split()) for text in texts)
+    speed = f", {words / seconds:,.0f} words/s (between white space)" if words else ""
+    print(f"{seconds:.0f} s in all{speed}")
     print(f"validation perplexity by epoch: {model.validation_perplexities_}")
     for text in model.generate(3, temperature=0.7, max_tokens=60, random_state=0):
         print(f"  {text}")
@@ -64,7 +66,7 @@ def main():
             "settings": {name: str(value) for name, value in vars(options).items()},
             "texts": len(texts),
             "seconds": seconds,
-            "words_per_s": words / seconds,
+            "words_per_s": words and words / seconds,
             "perplexity": model.validation_perplexities_,
         }
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -18,8 +18,8 @@ NETWORK_ONLY = (1.0,)
 # weights come out close to these.
 WITH_NGRAMS = (0.2, 0.8)
 # Log loss, summed over all texts, that a weight costs when it is 1 away from the expected one; and
-# the same where the expected weights of the members come from all texts, out of fold, which are ten
-# times as many as those held out.
+# the same for members whose expected weight comes from all texts, out of fold, which are ten times
+# as many as those held out.
 PENALTY_OF_BLEND = 30.0
 PENALTY_AFTER_FOLDS = 100.0
 
@@ -118,9 +118,10 @@ def blend_by_validation(
     validation,  # None: no text says how good each of them is
 ) -> Blend:
     """Return a network and the members as a blend, with a report on the held-out texts."""
-    expected, penalty = expect_weights(members.named), PENALTY_OF_BLEND
+    expected, of_members = expect_weights(members.named), PENALTY_OF_BLEND
     if members.out_of_fold:
-        expected, penalty = compare_members(task, members, expected), PENALTY_AFTER_FOLDS
+        expected, of_members = compare_members(task, members, expected), PENALTY_AFTER_FOLDS
+    penalty = (PENALTY_OF_BLEND, *[of_members] * len(members.named))
     if validation is None:
         return Blend(1.0, expected, members.named)
     outputs, examples = validation.outputs(network), validation.examples
@@ -175,7 +176,7 @@ def fit_blend(
     weights: np.ndarray,  # (n_texts,) of the texts
     *,
     expected: tuple[float, ...],
-    penalty: float = PENALTY_OF_BLEND,
+    penalty: float | tuple[float, ...] = PENALTY_OF_BLEND,
 ) -> tuple[float, tuple[float, ...]]:
     """Return the network's temperature, and the weights of network and members.
 
@@ -231,13 +232,13 @@ def fit_weights(
     weights: np.ndarray,
     *,
     expected: tuple[float, ...],
-    penalty: float = PENALTY_OF_BLEND,
+    penalty: float | tuple[float, ...] = PENALTY_OF_BLEND,
 ) -> tuple[float, ...]:
     """Return the weights of the pool with the lowest loss.
 
-    The loss is convex in the weights. A small penalty pulls them towards the ``expected`` ones,
-    which matters where there are few texts. Texts of unequal weight count as the number of equal
-    ones that would say as much (Kish's effective number).
+    The loss is convex in the weights. A small penalty, one number or one for each weight, pulls
+    them towards the ``expected`` ones, which matters where there are few texts. Texts of unequal
+    weight count as the number of equal ones that would say as much (Kish's effective number).
     """
     shares = weights / weights.sum()
 
@@ -245,11 +246,11 @@ def fit_weights(
         pooled = pool(parts, scales)
         gradient = [shares @ task.slopes(pooled, targets, part) for part in parts]
         loss = _mean_loss(task, pooled, targets, weights)
-        loss += share * ((scales - middle) ** 2).sum()
-        return loss, np.array(gradient) + 2 * share * (scales - middle)
+        loss += (shares_of_penalty * (scales - middle) ** 2).sum()
+        return loss, np.array(gradient) + 2 * shares_of_penalty * (scales - middle)
 
     n_effective = weights.sum() ** 2 / (weights**2).sum()
-    middle, share = np.array(expected), penalty / n_effective
+    middle, shares_of_penalty = np.array(expected), np.array(penalty) / n_effective
     best = minimize(loss_and_gradient, x0=middle, jac=True, bounds=[(0.0, 1e2)] * len(parts))
     return tuple(best.x.tolist())
 

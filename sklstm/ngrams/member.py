@@ -31,9 +31,9 @@ from sklstm.ngrams.vectorizer import NgramCounts, NgramVectorizer
 from sklstm.tasks.protocol import Task
 from sklstm.text.examples import Examples
 
-# Several members of at most so many texts are also compared out of fold. With more texts, those
-# held out say enough, and the fits of all folds take long.
-MOST_TEXTS_OUT_OF_FOLD = 2_000
+# Up to so many texts, several members, or one, also predict all of them out of fold. With more
+# texts, those held out say enough, and the fits of all folds take long.
+MOST_TEXTS_OF_SEVERAL, MOST_TEXTS_OF_ONE = 2_000, 1_000
 # With fewer texts whose class is in another fold too, there is no comparison.
 FEWEST_OUT_OF_FOLD = 10
 FOLDS = 5
@@ -51,8 +51,8 @@ class FittedMembers(NamedTuple):
     outputs : list of ndarray of shape (n_held_out, n_outputs)
         What each predicts of the texts held out, fitted without them; empty without such texts.
     out_of_fold : list of ndarray of shape (n_texts, n_outputs)
-        What each predicts of texts, of each from a fit without it; empty where the members were not
-        compared so. Texts whose class no such fit knows are left out: all members are wrong there.
+        What each predicts of texts, of each from a fit without it; empty where there are no such
+        fits. Texts whose class no such fit knows are left out: all members are wrong there.
     examples : Examples or None
         The texts of ``out_of_fold``.
     """
@@ -225,8 +225,7 @@ def fit_members(
     """Return the fitted members, and their outputs for the held-out texts.
 
     The outputs are those of a fit without these texts; the members that are returned have learnt
-    from all texts. Where there are several members and few texts, the members also predict all
-    texts out of fold.
+    from all texts. Where there are few texts, the members also predict all of them out of fold.
 
     Parameters
     ----------
@@ -240,7 +239,7 @@ def fit_members(
     tell : callable
         Is called with the name of a member and the number of texts before its fit.
     compares : bool
-        Whether several members may be compared out of fold.
+        Whether members may predict few texts out of fold.
     early : mapping of str to estimator
         Members that have been fitted to all texts, by name.
 
@@ -252,7 +251,8 @@ def fit_members(
     if len(np.unique(train.targets, axis=0)) < 2:
         return FittedMembers()
     named, outputs, out_of_fold, folds, known = [], [], [], None, None
-    if compares and 1 < len(unfitted) and len(everything.texts) <= MOST_TEXTS_OUT_OF_FOLD:
+    most_texts = MOST_TEXTS_OF_SEVERAL if len(unfitted) > 1 else MOST_TEXTS_OF_ONE
+    if compares and unfitted and len(everything.texts) <= most_texts:
         folds = _choose_folds(everything, task)
     if folds is not None:
         known = _find_known(everything.targets, folds)

@@ -11,6 +11,7 @@ from sklstm.model.blending import (
     MIN_TEXTS_FOR_TEMPERATURE,
     NETWORK_ONLY,
     PENALTY_AFTER_FOLDS,
+    PENALTY_OF_BLEND,
     Blend,
     compare_members,
     expect_weights,
@@ -160,6 +161,17 @@ def test_expected_weights():
     assert expect_weights([ngrams, own, ngrams]) == (0.1, 0.2, 0.5, 0.2)
 
 
+def test_each_weight_may_have_a_penalty_of_its_own():
+    targets = np.arange(60) % 2
+    parts, expected = [says(targets), says(targets)], (0.2, 0.2)
+    held, free = (
+        fit_weights(TWO, parts, targets, np.ones(60), expected=expected, penalty=penalty)
+        for penalty in ((3.0, 3000.0), 3.0)
+    )
+    assert held[1] == pytest.approx(0.2, abs=0.01) and free[1] > 0.3
+    assert held[0] > free[0] == pytest.approx(free[1])
+
+
 def test_members_that_are_random_or_copies_do_little_harm():
     """Weights are found on some texts, also out of fold, and measured on others."""
     rng, n_texts = np.random.default_rng(0), 4000
@@ -181,7 +193,7 @@ def test_members_that_are_random_or_copies_do_little_harm():
             targets[:n_held_out],
             np.ones(n_held_out),
             expected=expected,
-            penalty=PENALTY_AFTER_FOLDS,
+            penalty=(PENALTY_OF_BLEND, *[PENALTY_AFTER_FOLDS] * len(members)),
         )
 
     def loss(members, weights):

@@ -104,7 +104,7 @@ def test_it_is_evaluated_on_texts_it_has_not_seen_and_then_fitted_to_all(monkeyp
     monkeypatch.setattr(Recorder, "fits", [])
     texts, labels = distinct()
     build(blend=Recorder()).fit(texts, labels)
-    (first, _), (second, second_labels) = Recorder.fits
+    (first, _), (second, second_labels) = Recorder.fits  # and of no folds: there are many texts
     assert len(first) == 1080 and set(first) < set(texts)
     assert sorted(second) == sorted(texts)
     assert dict(zip(second, second_labels, strict=True)) == dict(zip(texts, labels, strict=True))
@@ -114,16 +114,26 @@ def test_it_is_never_fitted_to_given_validation_texts(monkeypatch):
     monkeypatch.setattr(Recorder, "fits", [])
     texts, labels = distinct(400)
     build(blend=Recorder()).fit(texts[:200], labels[:200], X_val=texts[200:], y_val=labels[200:])
-    assert [fit[0] for fit in Recorder.fits] == [texts[:200]]
+    first, *folds = (fit[0] for fit in Recorder.fits)
+    assert first == texts[:200] and len(folds) == 5
+    assert all(set(fold) < set(first) for fold in folds)
 
 
 @pytest.mark.parametrize("params", [{"early_stopping": False}, {"calibrate": False}])
 def test_the_expected_weights_hold_without_validation_texts(params, monkeypatch):
     monkeypatch.setattr(Recorder, "fits", [])
+    if "calibrate" not in params:
+        monkeypatch.setattr("sklstm.ngrams.member.MOST_TEXTS_OF_ONE", 599)
     for blend, expected in (("ngrams", (0.2, 0.8)), (Recorder(), (0.5, 0.5))):
         clf = build(blend=blend, **params).fit(*distinct(600))
         assert clf.temperature_ == 1.0 and clf.blend_weights_ == expected
     assert len(Recorder.fits) == 1  # no weights are fitted, so that no text is withheld from it
+
+
+def test_few_texts_without_validation_texts_decide_the_weight_of_the_member():
+    clf = build(early_stopping=False).fit(*distinct(600))
+    of_network, of_ngrams = clf.blend_weights_
+    assert of_network == 0.2 and of_ngrams != 0.8
 
 
 def test_few_texts_decide_the_weights_and_not_the_temperature():
@@ -370,20 +380,24 @@ def compare(members, everything, task):
     return fit_members(members, everything, train, held_out, task, **PLAINLY | {"compares": True})
 
 
-def test_several_members_predict_few_texts_out_of_fold(monkeypatch):
+@pytest.mark.parametrize("several", [True, False])
+def test_members_predict_few_texts_out_of_fold(several, monkeypatch):
     monkeypatch.setattr(Recorder, "fits", [])
     texts, labels = distinct(60)
     texts[::7] = [texts[0]] * len(texts[::7])  # equal ones must be in one fold
     task = Multiclass.of(labels)
     everything = Examples(list(texts), task.encode(labels), np.ones(60))
-    members = [*choose_members("ngrams", None, task), ("own", Recorder())]
+    ngrams, own = choose_members("ngrams", None, task), [("own", Recorder())]
+    members = ngrams + own if several else own
     fitted = compare(members, everything, task)
     assert fitted.examples.texts == everything.texts
-    assert [outputs.shape for outputs in fitted.out_of_fold] == [(60, 2)] * 2
+    assert [outputs.shape for outputs in fitted.out_of_fold] == [(60, 2)] * len(members)
     rests = [fit[0] for fit in Recorder.fits[2:]]  # after the training part and all texts
     assert len(rests) == 5
     for text in set(texts):
         assert sum(text not in rest for rest in rests) == 1
+    if not several:
+        return
     # The rows of n-grams that were counted once are those of fits of their own.
     rest = everything.take([k for k, text in enumerate(texts) if text in rests[0]])
     others = [k for k, text in enumerate(texts) if text not in rests[0]]
@@ -418,15 +432,13 @@ def test_texts_whose_class_no_fold_knows_compare_nothing(n_alone):
     assert [len(outputs) for outputs in fitted.out_of_fold] == [60 - n_alone] * 2
 
 
-@pytest.mark.parametrize("reason", ["one member", "many texts", "one target", "equal texts"])
+@pytest.mark.parametrize("reason", ["many texts", "one target", "equal texts"])
 def test_no_comparison_out_of_fold(reason, monkeypatch):
     texts, labels = distinct(60)
     task = Multiclass.of(labels)
     members = [("own", Recorder()), ("bayes", NAIVE_BAYES)]
-    if reason == "one member":
-        members.pop()
     if reason == "many texts":
-        monkeypatch.setattr("sklstm.ngrams.member.MOST_TEXTS_OUT_OF_FOLD", 59)
+        monkeypatch.setattr("sklstm.ngrams.member.MOST_TEXTS_OF_SEVERAL", 59)
     targets = task.encode(labels)
     if reason == "one target":
         targets = (np.arange(60) == 7).astype(int)  # the rest of its fold has none of it

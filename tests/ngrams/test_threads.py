@@ -77,7 +77,7 @@ def test_linear_models_of_several_classes_are_fitted_in_threads(n_classes, n_thr
 
     monkeypatch.setattr(NaiveBayesLogisticRegression, "fit", fit)
     labels = [k % n_classes for k in range(3 * len(TEXTS))]
-    settings = TINY | {"max_epochs": 1, "blend": "ngrams", "early_stopping": False}
+    settings = TINY | {"max_epochs": 1, "blend": "ngrams", "calibrate": False}
     predicted = []
     for n in (n_threads, 1):
         monkeypatch.setattr(torch, "get_num_threads", lambda n=n: n)

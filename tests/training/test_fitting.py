@@ -75,6 +75,7 @@ def test_the_blend_is_fitted_to_validation_texts_or_expected(calibrate, monkeypa
     monkeypatch.setattr(
         "sklstm.model.blending.fit_blend", lambda *_, expected, penalty: (3.0, expected[::-1])
     )
+    monkeypatch.setattr("sklstm.ngrams.member.MOST_TEXTS_OF_ONE", 0)
     fitting = begin(blend="ngrams", calibrate=calibrate)
     everything, train, held_out = fitting.split(make_examples())
     vectorizer, _ = fitting.vectorize(train)
