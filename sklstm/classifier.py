@@ -44,9 +44,9 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         log-linear pool. The weights minimise the log loss on the validation texts, with a small
         penalty that pulls them towards 0.2 (network) and 0.8 (n-grams), or towards 0.5 each for
         your own estimator. In a list, network and n-grams together weigh as much as each other
-        estimator. Up to 1,000 texts, and 2,000 for several members, the members also predict all
-        texts out of fold, and their weights are pulled to what is best there. Without validation
-        texts the expected values are used as they are; with ``calibrate=False``, the fixed ones.
+        estimator. Up to 1,000 texts, or 2,000 with several members, the members also predict all
+        texts out of fold, and the best weights there take the place of these numbers. Without
+        validation texts they are the weights; with ``calibrate=False``, the fixed numbers are.
         'ngrams' is the mean of two linear models of words, pairs of words and characters inside
         words: a logistic regression on their TF-IDF, and one on naive Bayes' log-count ratios
         (NB-SVM). With several labels, each label has such a model. ``partial_fit`` updates them. A

@@ -31,9 +31,9 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
         a weighted sum of all. The weights minimise the loss on the validation texts, with a small
         penalty that pulls them towards 0.2 (network) and 0.8 (n-grams), or towards 0.5 each for
         your own estimator. In a list, network and n-grams together weigh as much as each other
-        estimator. Up to 1,000 texts, and 2,000 for several members, the members also predict all
-        texts out of fold, and their weights are pulled to what is best there. Without validation
-        texts the expected values are used as they are. A FrozenEstimator is not fitted. As in
+        estimator. Up to 1,000 texts, or 2,000 with several members, the members also predict all
+        texts out of fold, and the best weights there take the place of these numbers. Without
+        validation texts they are the weights. A FrozenEstimator is not fitted. As in
         VotingRegressor, ``<name>`` and ``<name>__<parameter>`` of a listed member can be set, and a
         member that is 'drop' is left out. 'ngrams' is a ridge regression on the TF-IDF of words,
         pairs of words and characters inside words; generalised cross-validation chooses its
