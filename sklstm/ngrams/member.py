@@ -34,8 +34,9 @@ from sklstm.text.examples import Examples
 # Up to so many texts, several members, or one, also predict all of them out of fold. With more
 # texts, those held out say enough, and the fits of all folds take long.
 MOST_TEXTS_OF_SEVERAL, MOST_TEXTS_OF_ONE = 2_000, 1_000
-# With fewer texts whose class is in another fold too, there is no comparison.
-FEWEST_OUT_OF_FOLD = 10
+# With fewer different texts whose class is in another fold too, there are no such fits: a member
+# that has learnt from ten texts says nothing of others.
+FEWEST_OUT_OF_FOLD = 20
 FOLDS = 5
 # These pass weights on to their members, whatever these are.
 ENSEMBLES = (VotingClassifier, StackingClassifier, VotingRegressor, StackingRegressor)
@@ -256,7 +257,8 @@ def fit_members(
         folds = _choose_folds(everything, task)
     if folds is not None:
         known = _find_known(everything.targets, folds)
-        folds = folds if len(known) >= FEWEST_OUT_OF_FOLD else None
+        n_different = len({everything.texts[row] for row in known})
+        folds = folds if n_different >= FEWEST_OUT_OF_FOLD else None
     for name, estimator in unfitted:
         tell(name, len(everything.texts))
         with _naming(name, len(unfitted)):

@@ -432,7 +432,7 @@ def test_texts_whose_class_no_fold_knows_compare_nothing(n_alone):
     assert [len(outputs) for outputs in fitted.out_of_fold] == [60 - n_alone] * 2
 
 
-@pytest.mark.parametrize("reason", ["many texts", "one target", "equal texts"])
+@pytest.mark.parametrize("reason", ["many texts", "one target", "three texts", "nineteen texts"])
 def test_no_comparison_out_of_fold(reason, monkeypatch):
     texts, labels = distinct(60)
     task = Multiclass.of(labels)
@@ -442,7 +442,9 @@ def test_no_comparison_out_of_fold(reason, monkeypatch):
     targets = task.encode(labels)
     if reason == "one target":
         targets = (np.arange(60) == 7).astype(int)  # the rest of its fold has none of it
-    if reason == "equal texts":
+    if reason == "three texts":  # fewer than folds
         texts = ["good film", "bad film", "so so"] * 20
+    if reason == "nineteen texts":
+        texts = [texts[k % 19] for k in range(60)]
     fitted = compare(members, Examples(list(texts), targets, np.ones(60)), task)
     assert fitted.out_of_fold == [] and fitted.examples is None
