@@ -45,8 +45,9 @@ class LSTMTextClassifier(ClassifierMixin, LSTMTextEstimator):
         penalty that pulls them towards 0.2 (network) and 0.8 (n-grams), or towards 0.5 each for
         your own estimator. In a list, network and n-grams together weigh as much as each other
         estimator. Up to 1,000 texts, or 2,000 with several members, the members also predict all
-        texts out of fold, and the best weights there take the place of these numbers. Without
-        validation texts they are the weights; with ``calibrate=False``, the fixed numbers are.
+        texts out of fold, and their weights are pulled towards the best ones there instead. Without
+        validation texts, or with ``calibrate=False``, the weights are those they would be pulled
+        towards; ``calibrate=False`` also leaves out the predictions out of fold.
         'ngrams' is the mean of two linear models of words, pairs of words and characters inside
         words: a logistic regression on their TF-IDF, and one on naive Bayes' log-count ratios
         (NB-SVM). With several labels, each label has such a model. ``partial_fit`` updates them. A

@@ -32,12 +32,12 @@ class LSTMTextRegressor(RegressorMixin, LSTMTextEstimator):
         penalty that pulls them towards 0.2 (network) and 0.8 (n-grams), or towards 0.5 each for
         your own estimator. In a list, network and n-grams together weigh as much as each other
         estimator. Up to 1,000 texts, or 2,000 with several members, the members also predict all
-        texts out of fold, and the best weights there take the place of these numbers. Without
-        validation texts they are the weights. A FrozenEstimator is not fitted. As in
-        VotingRegressor, ``<name>`` and ``<name>__<parameter>`` of a listed member can be set, and a
-        member that is 'drop' is left out. 'ngrams' is a ridge regression on the TF-IDF of words,
-        pairs of words and characters inside words; generalised cross-validation chooses its
-        penalty, and ``partial_fit`` updates it. None is the network by itself.
+        texts out of fold, and their weights are pulled towards the best ones there instead. Without
+        validation texts, the weights are those they would be pulled towards. A FrozenEstimator is
+        not fitted. As in VotingRegressor, ``<name>`` and ``<name>__<parameter>`` of a listed member
+        can be set, and a member that is 'drop' is left out. 'ngrams' is a ridge regression on the
+        TF-IDF of words, pairs of words and characters inside words; generalised cross-validation
+        chooses its penalty, and ``partial_fit`` updates it. None is the network by itself.
     embedding_dim : int or 'auto', default='auto'
         Size of the token embeddings. 'auto' is the width of ``embeddings`` where these are given,
         and 128 otherwise. A number must equal that width.

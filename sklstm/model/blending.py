@@ -246,11 +246,11 @@ def fit_weights(
         pooled = pool(parts, scales)
         gradient = [shares @ task.slopes(pooled, targets, part) for part in parts]
         loss = _mean_loss(task, pooled, targets, weights)
-        loss += (shares_of_penalty * (scales - middle) ** 2).sum()
-        return loss, np.array(gradient) + 2 * shares_of_penalty * (scales - middle)
+        loss += (penalties * (scales - middle) ** 2).sum()
+        return loss, np.array(gradient) + 2 * penalties * (scales - middle)
 
     n_effective = weights.sum() ** 2 / (weights**2).sum()
-    middle, shares_of_penalty = np.array(expected), np.array(penalty) / n_effective
+    middle, penalties = np.array(expected), np.array(penalty) / n_effective
     best = minimize(loss_and_gradient, x0=middle, jac=True, bounds=[(0.0, 1e2)] * len(parts))
     return tuple(best.x.tolist())
 

@@ -31,8 +31,8 @@ from sklstm.ngrams.vectorizer import NgramCounts, NgramVectorizer
 from sklstm.tasks.protocol import Task
 from sklstm.text.examples import Examples
 
-# Up to so many texts, several members, or one, also predict all of them out of fold. With more
-# texts, those held out say enough, and the fits of all folds take long.
+# So many texts at most are also predicted out of fold, by several members or by a single one. With
+# more texts, those held out say enough, and the fits of all folds take long.
 MOST_TEXTS_OF_SEVERAL, MOST_TEXTS_OF_ONE = 2_000, 1_000
 # With fewer different texts whose class is in another fold too, there are no such fits: a member
 # that has learnt from ten texts says nothing of others.

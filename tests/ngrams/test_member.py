@@ -133,7 +133,7 @@ def test_the_expected_weights_hold_without_validation_texts(params, monkeypatch)
 def test_few_texts_without_validation_texts_decide_the_weight_of_the_member():
     clf = build(early_stopping=False).fit(*distinct(600))
     of_network, of_ngrams = clf.blend_weights_
-    assert of_network == 0.2 and of_ngrams != 0.8
+    assert of_network == 0.2 and abs(of_ngrams - 0.8) > 0.02
 
 
 def test_few_texts_decide_the_weights_and_not_the_temperature():
